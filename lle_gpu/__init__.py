@@ -1,0 +1,25 @@
+"""lle_gpu: locally linear embedding and its family, right, fast and certified.
+
+    from lle_gpu import LocallyLinearEmbedding
+    Y = LocallyLinearEmbedding(n_neighbors=12, n_components=2, method="ltsa").fit_transform(X)
+"""
+
+from __future__ import annotations
+
+from lle_gpu.device import show_config
+from lle_gpu.estimator import LocallyLinearEmbedding
+from lle_gpu.exceptions import DisconnectedGraphWarning, GpuUnavailableError
+from lle_gpu.functional import locally_linear_embedding
+from lle_gpu.spectral import Spectrum
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DisconnectedGraphWarning",
+    "GpuUnavailableError",
+    "LocallyLinearEmbedding",
+    "Spectrum",
+    "__version__",
+    "locally_linear_embedding",
+    "show_config",
+]

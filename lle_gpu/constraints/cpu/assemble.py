@@ -1,0 +1,82 @@
+"""Constraints -> the sparse matrices that the eigensolvers work with.
+
+    F (R x n)   all rows, stacked
+    M (n x n)   F^T F, for the factorisations that need it
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from lle_gpu.constraints import Constraints
+from lle_gpu.parallel import effective_jobs, for_each_chunk
+
+__all__ = ["gram", "stack"]
+
+
+def stack(constraints: Constraints) -> csr_array:
+    """F: every row of every point that is not zero, in the points' order.
+
+    F shares the constraints' memory where it can, so its column indices stand in their order.
+    """
+    index, rows = constraints.index, constraints.rows
+    n, r, m = rows.shape
+    owner, which = np.nonzero(rows.any(axis=2))
+    if len(owner) == n * r:
+        data, columns = rows.reshape(n * r, m), np.repeat(index, r, axis=0)
+    else:
+        data, columns = rows[owner, which], index[owner]
+    itype = _index_type(data.size, n)
+    pointer = np.arange(0, data.size + 1, m, dtype=itype)
+    return csr_array((data.ravel(), columns.ravel().astype(itype), pointer), shape=(len(data), n))
+
+
+def gram(constraints: Constraints, n_jobs: int | None = None) -> csr_array:
+    """M = F^T F (n x n, symmetric), by the points' own m x m blocks.
+
+    With A_i = rows_i^T rows_i, M = sum_i S_i^T A_i S_i, S_i picking the index set of point i. The
+    A_i, stacked, are a sparse matrix (n m x n); the S_i^T side by side are one of zeros and ones
+    (n x n m). Their product costs n m^2 operations, r times fewer than F^T F row by row.
+    """
+    index, rows = constraints.index, constraints.rows
+    n, _, m = rows.shape
+    blocks = np.empty((n, m, m))
+
+    def work(chunk: slice) -> None:
+        R = rows[chunk]
+        np.matmul(R.transpose(0, 2, 1), R, out=blocks[chunk])
+
+    for_each_chunk(work, n, bytes_per_row=8 * m * (rows.shape[1] + m), n_jobs=n_jobs, quiet=True)
+    itype = _index_type(n * m * m, n)
+    flat = index.ravel().astype(itype)
+    columns = np.repeat(index.astype(itype), m, axis=0).ravel()
+    A = csr_array(
+        (blocks.ravel(), columns, np.arange(0, n * m * m + 1, m, dtype=itype)), shape=(n * m, n)
+    )
+    pick = csr_array(
+        (np.ones(n * m), flat, np.arange(n * m + 1, dtype=itype)), shape=(n * m, n)
+    ).T.tocsr()
+    return _product(pick, A, effective_jobs(n_jobs))
+
+
+def _product(left: csr_array, right: csr_array, jobs: int) -> csr_array:
+    """left @ right, by blocks of rows on several threads (SciPy releases the interpreter lock)."""
+    if jobs == 1 or left.shape[0] < 4096:
+        return left @ right
+    bounds = np.linspace(0, left.shape[0], jobs + 1).astype(int)
+    with ThreadPoolExecutor(jobs) as pool:
+        parts = pool.map(
+            lambda pair: left[pair[0] : pair[1]] @ right, zip(bounds[:-1], bounds[1:], strict=True)
+        )
+        return vstack(list(parts), format="csr")
+
+
+def _index_type(nonzeros: int, n: int) -> type[np.integer]:
+    """int32 where it reaches: half the memory, and the only type SuperLU takes."""
+    return np.int32 if max(nonzeros, n) <= np.iinfo(np.int32).max else np.int64
+
+

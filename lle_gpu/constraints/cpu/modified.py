@@ -1,0 +1,125 @@
+"""Modified LLE (MLLE): several weight vectors per point, so that no single one can mislead.
+
+For each point, Z_i (k x d) = neighbours minus point, Z_i = U S V^T, lambda = S^2:
+
+    w_i     the standard weights, from the same eigenvectors
+    s_i     the largest s with (sum of the s smallest lambda) / (sum of the others) < eta, where
+            eta is the median over all points of (all but d_emb largest) / (d_emb largest);
+            at least 1 and at most k - d_emb
+    V_i     the s_i last left singular vectors (k x s_i);  alpha = ||V_i^T 1|| / sqrt(s_i)
+    H       the Householder matrix with H V_i^T 1 = alpha 1
+    W_i     V_i H + (1 - alpha) w_i 1^T, whose s_i columns are weight vectors (each sums to one)
+
+The constraints are the s_i rows 1 e_i^T - W_i^T. They are given here multiplied from the left by
+V_i H, which has orthonormal columns and so changes no inner product of columns:
+
+    rows = p e_i^T / alpha - P - (1 - alpha)/alpha p w_i^T,   P = V_i V_i^T,  p = P 1,
+
+since V_i H 1 = p / alpha. P = I - U' U'^T needs only the k - s_i *leading* vectors: neither a basis
+of the (arbitrary) null space nor the Householder matrix is ever formed.
+
+Z. Zhang, J. Wang: MLLE: modified locally linear embedding using multiple weights. NIPS 19 (2006).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.local import differences, principal_directions
+from lle_gpu.constraints.cpu.standard import local_weights
+from lle_gpu.parallel import for_each_chunk
+
+__all__ = ["modified"]
+
+Float = NDArray[np.float64]
+
+
+def modified(
+    X: NDArray[Any],
+    index: NDArray[np.integer],
+    n_components: int,
+    *,
+    reg: float = 1e-3,
+    modified_tol: float = 1e-12,
+    n_jobs: int | None = None,
+) -> Constraints:
+    """Rows of modified LLE on the index sets [i, neighbours of i].
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    index : ndarray of shape (n, k), k > n_components
+    n_components : int
+    reg : float, default=1e-3
+        Ridge of the standard weights, in units of the local trace.
+    modified_tol : float, default=1e-12
+        Below this alpha the vector of ones is taken to be orthogonal to V_i.
+    n_jobs : int or None
+
+    Returns
+    -------
+    Constraints with rows of shape (n, k, k + 1); the rank of each point's block is s_i.
+    """
+    n, k = index.shape
+    d = X.shape[1]
+    p = min(k, d)
+    # Leading vectors that can be needed: k - s_i <= p, and s_i <= k - n_components.
+    U = np.empty((n, k, p))
+    values = np.empty((n, p))
+    rows = np.empty((n, k, k + 1))
+
+    def decompose(chunk: slice) -> None:
+        Z = differences(X[chunk], X, index[chunk])
+        U[chunk], values[chunk] = principal_directions(Z)
+        rows[chunk, 0, 1:] = local_weights(Z, reg)  # kept here until the second pass
+
+    bytes_per_row = 8 * k * (2 * d + 2 * k + p)
+    for_each_chunk(decompose, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs, quiet=True)
+    n_leading = k - _almost_null_sizes(values, k, n_components)
+
+    def combine(chunk: slice) -> None:
+        w = rows[chunk, 0, 1:].copy()
+        leading = np.where(np.arange(p) < n_leading[chunk, None, None], U[chunk], 0.0)
+        P = -(leading @ leading.transpose(0, 2, 1))
+        P[:, range(k), range(k)] += 1.0
+        ones = P.sum(axis=2)  # P 1
+        s = k - n_leading[chunk]
+        alpha = np.linalg.norm(ones, axis=1) / np.sqrt(s)
+        flat = alpha <= modified_tol
+        alpha[flat] = 0.0
+        scaled = ones / np.where(flat, 1.0, alpha)[:, None]  # V H 1
+        if flat.any():
+            # V^T 1 = 0, so H is the identity, and V H 1 = V 1 depends on the basis V: any vector
+            # of norm sqrt(s) in V's span will do.
+            scaled[flat] = _any_direction(P[flat], s[flat])
+        rows[chunk, :, 0] = scaled
+        rows[chunk, :, 1:] = -P - ((1.0 - alpha)[:, None] * scaled)[:, :, None] * w[:, None, :]
+
+    for_each_chunk(combine, n, bytes_per_row=8 * k * (3 * k + p), n_jobs=n_jobs)
+    own = np.arange(n, dtype=index.dtype)[:, None]
+    return Constraints(np.concatenate([own, index], axis=1), rows)
+
+
+def _almost_null_sizes(values: Float, k: int, n_components: int) -> NDArray[np.int64]:
+    """s_i for every point from the squared singular values (n, p), largest first."""
+    p = values.shape[1]
+    if n_components >= p:  # every direction with any extent is kept
+        return np.full(len(values), k - p)
+    head = np.cumsum(values, axis=1)[:, :-1]
+    tail = np.cumsum(values[:, ::-1], axis=1)[:, -2::-1]
+    # Neighbours that all coincide with their point have no ratio: it counts as zero.
+    ratio = np.divide(tail, head, out=np.zeros_like(tail), where=head > 0)
+    eta = np.median(ratio[:, n_components - 1])
+    droppable = (ratio < eta).sum(axis=1)
+    return np.asarray(np.clip(droppable + k - p, 1, k - n_components))
+
+
+def _any_direction(P: Float, s: NDArray[np.int64]) -> Float:
+    """For projectors P (c, k, k), a vector of norm sqrt(s) in the range of each."""
+    column = np.argmax(np.einsum("ckk->ck", P), axis=1)
+    vector = P[np.arange(len(P)), :, column]
+    return np.asarray(vector / np.linalg.norm(vector, axis=1, keepdims=True) * np.sqrt(s)[:, None])

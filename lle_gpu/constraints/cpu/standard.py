@@ -1,0 +1,165 @@
+"""Standard LLE: one row e_i - w_i per point, w_i the weights that rebuild x_i from its neighbours.
+
+    minimise  || x_i - sum_j w_ij x_j ||^2 + ridge_i ||w_i||^2   subject to  sum_j w_ij = 1
+
+    G_i = Z_i Z_i^T (k x k), Z_i the differences x_j - x_i; ridge_i = reg * trace(G_i);
+    w_i ~ (G_i + ridge_i I)^-1 1, scaled to sum to one.
+
+S. Roweis, L. Saul: Nonlinear dimensionality reduction by locally linear embedding. Science
+290:2323 (2000); L. Saul, S. Roweis: Think globally, fit locally. JMLR 4:119 (2003), section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.local import EPS, differences
+from lle_gpu.parallel import for_each_chunk
+
+__all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
+
+Float = NDArray[np.float64]
+
+
+def local_weights(Z: Float, reg: float) -> Float:
+    """Barycentric weights of the origin in each set of points Z_i.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (c, k, d)
+        Neighbours minus point.
+    reg : float
+        Ridge in units of the trace of the Gram matrix. 0 gives the limit reg -> 0: the weights of
+        least norm among those that rebuild best.
+
+    Returns
+    -------
+    w : ndarray of shape (c, k), rows sum to one.
+    """
+    k, d = Z.shape[1:]
+    trace = np.einsum("ckd,ckd->c", Z, Z)
+    if reg == 0:
+        w = _unregularised(Z)
+    else:
+        # All neighbours on the point itself: any ridge gives equal weights.
+        ridge = np.where(trace > 0, reg * trace, 1.0)
+        if 2 * d < k:
+            # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
+            A = Z.transpose(0, 2, 1) @ Z
+            A[:, range(d), range(d)] += ridge[:, None]
+            y = np.linalg.solve(A, Z.sum(axis=1)[:, :, None])
+            w = 1.0 - (Z @ y)[:, :, 0]
+        else:
+            G = Z @ Z.transpose(0, 2, 1)
+            G[:, range(k), range(k)] += ridge[:, None]
+            w = np.linalg.solve(G, np.ones((len(Z), k, 1)))[:, :, 0]
+    w /= w.sum(axis=1, keepdims=True)
+    return w
+
+
+def _unregularised(Z: Float) -> Float:
+    """Direction of lim_{r->0} (G + r I)^-1 1, by the eigenvectors of G.
+
+    Where 1 has a part in the null space of G, that part alone: it rebuilds the point exactly with
+    the least norm. Otherwise the pseudo-inverse.
+    """
+    k = Z.shape[1]
+    values, V = np.linalg.eigh(Z @ Z.transpose(0, 2, 1))
+    null = values <= k * EPS * values[:, -1:]
+    along = V.sum(axis=1)  # V^T 1
+    null_part = np.where(null, along, 0.0)
+    exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
+    regular = np.where(null, 0.0, along / np.where(null, 1.0, values))
+    coefficients = np.where(exact[:, None], null_part, regular)
+    return np.asarray((V @ coefficients[:, :, None])[:, :, 0])
+
+
+def barycentric_weights(
+    points: NDArray[Any],
+    X: NDArray[Any],
+    index: NDArray[np.integer],
+    *,
+    reg: float = 1e-3,
+    n_jobs: int | None = None,
+) -> Float:
+    """Weights that rebuild each point from its neighbours in X.
+
+    Parameters
+    ----------
+    points : ndarray of shape (m, d)
+    X : ndarray of shape (n, d)
+    index : ndarray of shape (m, k)
+        The neighbours of each point, rows of X.
+    reg : float, default=1e-3
+        See :func:`local_weights`.
+    n_jobs : int or None
+        Threads.
+
+    Returns
+    -------
+    w : ndarray of shape (m, k), float64; rows sum to one.
+    """
+    m, k = index.shape
+    d = X.shape[1]
+    w = np.empty((m, k))
+
+    def work(rows: slice) -> None:
+        w[rows] = local_weights(differences(points[rows], X, index[rows]), reg)
+
+    for_each_chunk(work, m, bytes_per_row=8 * (k * (d + min(k, d) + 3)), n_jobs=n_jobs)
+    return w
+
+
+def weighted_means(
+    weights: Float,
+    index: NDArray[np.integer],
+    values: NDArray[Any],
+    *,
+    n_jobs: int | None = None,
+) -> Float:
+    """sum_j weights_ij values_index[i,j]: weights and index (m, k), values (n, q) -> (m, q)."""
+    m, k = index.shape
+    q = values.shape[1]
+    means = np.empty((m, q))
+
+    def work(rows: slice) -> None:
+        picked = values[index[rows]].astype(np.float64, copy=False)
+        means[rows] = (weights[rows, None, :] @ picked)[:, 0]
+
+    for_each_chunk(work, m, bytes_per_row=8 * k * (q + 1), n_jobs=n_jobs)
+    return means
+
+
+def standard(
+    X: NDArray[Any],
+    index: NDArray[np.integer],
+    n_components: int,
+    *,
+    reg: float = 1e-3,
+    n_jobs: int | None = None,
+) -> Constraints:
+    """Rows [1, -w_i] on the index sets [i, neighbours of i].
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    index : ndarray of shape (n, k)
+    n_components : int
+        Not used: the weights do not depend on it.
+    reg, n_jobs
+        As in :func:`barycentric_weights`.
+
+    Returns
+    -------
+    Constraints with rows of shape (n, 1, k + 1).
+    """
+    n, k = index.shape
+    rows = np.empty((n, 1, k + 1))
+    rows[:, 0, 0] = 1.0
+    np.negative(barycentric_weights(X, X, index, reg=reg, n_jobs=n_jobs), out=rows[:, 0, 1:])
+    own = np.arange(n, dtype=index.dtype)[:, None]
+    return Constraints(np.concatenate([own, index], axis=1), rows)

@@ -1,0 +1,291 @@
+"""The estimator: parameters, validation, and the same few calls as scikit-learn's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from lle_gpu.arrays import FLOAT_DTYPES
+from lle_gpu.device import resolve
+from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed
+from lle_gpu.out_of_sample import interpolate
+from lle_gpu.progress import report_verbosely
+
+__all__ = ["LocallyLinearEmbedding"]
+
+
+class LocallyLinearEmbedding(  # type: ignore[misc]  # scikit-learn's classes are untyped
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Locally linear embedding, in four variants.
+
+    Parameters and attributes of :class:`sklearn.manifold.LocallyLinearEmbedding` keep their names
+    and defaults.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Neighbours of each point, itself not counted.
+    n_components : int, default=2
+        Coordinates of the embedding.
+    reg : float, default=1e-3
+        Ridge on the local weights, in units of the trace of the local Gram matrix (methods
+        "standard" and "modified", and :meth:`transform` with every method). 0 takes the weights of
+        least norm.
+    eigen_solver : {"auto", "dense", "shift-invert", "arpack"}, default="auto"
+        "shift-invert" is a block Lanczos iteration on a sparse factorisation; "arpack" is the name
+        scikit-learn's users know it by. "dense" is a singular value decomposition, for a few
+        thousand points at most. "auto" is dense up to 200 points.
+    tol : float, default=1e-6
+        Largest accepted sine of the angle between the computed and the true space of the bottom
+        vectors. Not used by "dense".
+    max_iter : int, default=100
+        Restarts of the Lanczos iteration. Not used by "dense".
+    method : {"standard", "modified", "hessian", "ltsa"}, default="standard"
+        - "standard": locally linear embedding [1]_; needs n_neighbors >= 1.
+        - "modified": several weight vectors a point [2]_; n_neighbors > n_components.
+        - "hessian": Hessian eigenmaps [3]_; n_neighbors > n_components (n_components + 3) / 2.
+        - "ltsa": local tangent space alignment [4]_; n_neighbors > n_components + 1.
+    hessian_tol : float, default=1e-4
+        A second derivative that the neighbours determine less than this well is left out
+        (method "hessian").
+    modified_tol : float, default=1e-12
+        Below it the ones are taken to be orthogonal to a point's almost-null space (method
+        "modified").
+    neighbors_algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are searched; the result is the same.
+    random_state : int, RandomState instance or None, default=None
+        Start of the Lanczos iteration. None is a fixed start, so that the same input gives the
+        same bits.
+    n_jobs : int or None, default=None
+        Threads. None and -1 mean all cores.
+    device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
+        This version runs on the CPU; "gpu" and "cuda" raise, and say what is missing.
+    metric : str or callable, default="euclidean"
+        For the neighbour search: any metric of :class:`sklearn.neighbors.NearestNeighbors`. The
+        weights and tangent planes are Euclidean always.
+    verbose : bool or int, default=False
+        Print stages, their times and the choices made to standard error.
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (n_samples, n_components)
+        Orthonormal columns, each orthogonal to the vector of ones, ordered by singular value; the
+        entry of largest size in a column is positive. float32 if X was, else float64.
+    reconstruction_error_ : float
+        ||F Y||_F^2, the sum of the squared singular values.
+    spectrum_ : Spectrum
+        The certificate: singular values, residuals, gap, null vectors, solver, convergence.
+    nbrs_ : NeighborSearch
+        Exact nearest neighbours in the training data, with scikit-learn's ``kneighbors``.
+    device_ : str
+        Where the fit ran.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only if X had column names.
+
+    Raises
+    ------
+    ValueError
+        For data with NaN or infinity, too few points or features for the parameters, parameters
+        out of range (``InvalidParameterError``, with the range), or all points equal.
+    TypeError
+        For sparse X.
+    GpuUnavailableError
+        For ``device="gpu"``.
+
+    Warns
+    -----
+    DisconnectedGraphWarning
+        If the neighbour graph has several closed classes.
+    ConvergenceWarning
+        If the vectors are not known to be right to ``tol``.
+
+    References
+    ----------
+    .. [1] S. Roweis, L. Saul: Nonlinear dimensionality reduction by locally linear embedding.
+       Science 290:2323 (2000).
+    .. [2] Z. Zhang, J. Wang: MLLE: modified locally linear embedding using multiple weights.
+       NIPS 19 (2006).
+    .. [3] D. Donoho, C. Grimes: Hessian eigenmaps: locally linear embedding techniques for
+       high-dimensional data. PNAS 100:5591 (2003).
+    .. [4] Z. Zhang, H. Zha: Principal manifolds and nonlinear dimensionality reduction via tangent
+       space alignment. SIAM J. Sci. Comput. 26:313 (2004).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_swiss_roll
+    >>> from lle_gpu import LocallyLinearEmbedding
+    >>> X, _ = make_swiss_roll(2000, random_state=0)
+    >>> lle = LocallyLinearEmbedding(n_neighbors=12, n_components=2, method="ltsa")
+    >>> lle.fit_transform(X).shape
+    (2000, 2)
+    >>> lle.spectrum_.converged
+    True
+    >>> lle.transform(X[:3]).shape
+    (3, 2)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = PARAMETER_CONSTRAINTS
+
+    embedding_: NDArray[Any]
+    reconstruction_error_: float
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 5,
+        n_components: int = 2,
+        reg: float = 1e-3,
+        eigen_solver: str = "auto",
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        method: str = "standard",
+        hessian_tol: float = 1e-4,
+        modified_tol: float = 1e-12,
+        neighbors_algorithm: str = "auto",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        metric: Any = "euclidean",
+        verbose: bool | int = False,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.n_components = n_components
+        self.reg = reg
+        self.eigen_solver = eigen_solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.method = method
+        self.hessian_tol = hessian_tol
+        self.modified_tol = modified_tol
+        self.neighbors_algorithm = neighbors_algorithm
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.metric = metric
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Embed X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 or float64; other types are converted to float64.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        backend = resolve(self.device)
+        # Everything happens on a copy, whose state is taken over in one step: an error or an
+        # interrupt leaves the estimator as it was.
+        fitted = copy.copy(self)
+        X = validate_data(fitted, X, dtype=FLOAT_DTYPES, ensure_min_samples=2)
+        parameters = self.get_params(deep=False)
+        del parameters["device"]
+        with report_verbosely(parameters.pop("verbose")):
+            result = embed(X, backend, **parameters)
+        fitted.embedding_ = result.coordinates
+        fitted.reconstruction_error_ = result.spectrum.error
+        fitted.spectrum_ = result.spectrum
+        fitted.nbrs_ = result.search
+        fitted.device_ = backend.name
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
+        """Embed X and return the embedding.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        return self.fit(X).embedding_
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Place new points in the embedding.
+
+        Each is rebuilt from its nearest training points by barycentric weights; its embedding is
+        the same weighted mean of theirs. A training point gets its ``embedding_`` exactly.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, n_features)
+
+        Returns
+        -------
+        ndarray of shape (m, n_components), float32 if X is, else float64
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
+        with report_verbosely(self.verbose):
+            return self._interpolate(X, self.nbrs_, self.embedding_)
+
+    def inverse_transform(self, X: Any) -> NDArray[Any]:
+        """Bring points of the embedding back to the data's space.
+
+        Each is rebuilt from its nearest training points *in the embedding*, as :meth:`transform`
+        does in the data's space.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, n_components)
+
+        Returns
+        -------
+        ndarray of shape (m, n_features), float32 if X is, else float64
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=FLOAT_DTYPES, estimator=self)
+        if X.shape[1] != self.embedding_.shape[1]:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but the embedding has {self.embedding_.shape[1]}"
+            )
+        with report_verbosely(self.verbose):
+            search = resolve(self.device_).neighbor_search(
+                self.embedding_, self.nbrs_.n_neighbors, n_jobs=self.n_jobs
+            )
+            return self._interpolate(X, search, self.nbrs_.X)
+
+    def _interpolate(self, X: NDArray[Any], search: Any, values: NDArray[Any]) -> NDArray[Any]:
+        result = interpolate(
+            X,
+            search,
+            values,
+            n_neighbors=search.n_neighbors,
+            reg=self.reg,
+            backend=resolve(self.device_),
+            n_jobs=self.n_jobs,
+        )
+        return result.astype(X.dtype, copy=False)
+
+    @property
+    def _n_features_out(self) -> int:
+        """For scikit-learn's feature names."""
+        return int(self.embedding_.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        """float32 in, float32 out."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = [np.dtype(t).name for t in FLOAT_DTYPES]
+        return tags

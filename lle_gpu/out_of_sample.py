@@ -1,0 +1,59 @@
+"""Points that were not there when the embedding was made.
+
+A new point is rebuilt from its k nearest training points by barycentric weights, and its embedding
+is the same weighted mean of theirs; the inverse map goes the other way round. A point that coincides
+with a training point gets that point's value exactly (the first one's, among duplicates).
+
+L. Saul, S. Roweis: Think globally, fit locally. JMLR 4:119 (2003), section 6.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lle_gpu.backend import Backend
+from lle_gpu.progress import stage
+
+__all__ = ["interpolate"]
+
+
+def interpolate(
+    points: NDArray[Any],
+    search: Any,
+    values: NDArray[Any],
+    *,
+    n_neighbors: int,
+    reg: float,
+    backend: Backend,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """Barycentric interpolation of ``values``, known at the search's points, at new ``points``.
+
+    Parameters
+    ----------
+    points : ndarray of shape (m, d)
+    search : NeighborSearch
+        Over the n training points, in the space of ``points``.
+    values : ndarray of shape (n, q)
+    n_neighbors : int
+    reg : float
+        Ridge of the weights in units of the local trace.
+    backend : Backend
+    n_jobs : int or None
+
+    Returns
+    -------
+    ndarray of shape (m, q), float64
+    """
+    with stage("neighbors", len(points)):
+        distance, index = search.kneighbors(points, n_neighbors)
+    with stage("weights", len(points)):
+        weights = backend.barycentric_weights(points, search.X, index, reg=reg, n_jobs=n_jobs)
+        coincides = distance[:, 0] == 0
+        weights[coincides] = 0.0
+        weights[coincides, 0] = 1.0
+    with stage("means", len(points)):
+        return np.asarray(backend.weighted_means(weights, index, values, n_jobs=n_jobs))

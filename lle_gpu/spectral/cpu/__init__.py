@@ -1,0 +1,220 @@
+"""The bottom of F's spectrum on the CPU: the choice of solver, null vectors, the certificate."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.assemble import stack
+from lle_gpu.neighbors.graph import ClosedClasses
+from lle_gpu.parallel import blas_threads, effective_jobs
+from lle_gpu.progress import note, stage
+from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz, residual_norms
+from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
+from lle_gpu.spectral.cpu.shift_invert import Inverse, SquareInverse, SymmetricInverse
+from lle_gpu.spectral.lanczos import lanczos
+from lle_gpu.spectral.spectrum import Spectrum
+
+__all__ = ["bottom_vectors"]
+
+Float = NDArray[np.float64]
+# Up to here the dense SVD takes milliseconds.
+DENSE_MAX_POINTS = 200
+# sigma / ||F|| below which a vector counts as a null vector. True null vectors come out near 1e-16;
+# the smallest true value known, LTSA on a million points, is 1e-8.
+NULL_TOL = 1e-13
+# ||F^T F v - sigma^2 v|| / ||F||^2 that a converged vector must not exceed.
+RESIDUAL_TOL = 1e-10
+# Seed of the start block when no random_state is given: the same input gives the same bits.
+SEED = 0
+
+
+def bottom_vectors(
+    constraints: Constraints,
+    n_components: int,
+    *,
+    square: bool,
+    classes: ClosedClasses,
+    solver: str = "auto",
+    tol: float = 1e-6,
+    max_iter: int = 100,
+    random_state: Any = None,
+    n_jobs: int | None = None,
+) -> tuple[Float, Spectrum]:
+    """Right singular vectors of F of smallest singular value, orthogonal to 1.
+
+    Parameters
+    ----------
+    constraints : Constraints
+    n_components : int
+        q, less than n.
+    square : bool
+        Whether F is a square B = I - W (one row a point).
+    classes : ClosedClasses
+        Of the neighbour graph; each closed class of a square F is a null vector.
+    solver : {"auto", "dense", "shift-invert", "arpack"}
+    tol : float
+        Sine of the angle to the true space; see :func:`lle_gpu.spectral.lanczos.lanczos`.
+    max_iter : int
+        Restarts of the iteration.
+    random_state : int, RandomState or None
+        Of the start block.
+    n_jobs : int or None
+
+    Returns
+    -------
+    vectors : ndarray of shape (n, q), orthonormal, signs fixed.
+    spectrum : Spectrum
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the vectors are not known to be right to ``tol``.
+    """
+    n = constraints.n_points
+    with stage("assembly"):
+        F = stack(constraints)
+        norm = norm_estimate(F)
+    name, reason = _choose(solver, n, n_components)
+    note(f"solver: {name} ({reason})")
+    if name == "dense":
+        with stage("dense", F.shape[0]), blas_threads(effective_jobs(n_jobs)):
+            V, next_values = dense_bottom_vectors(F, norm, n_components)
+        converged, n_iter, description = True, 0, f"dense SVD of F, {reason}"
+    else:
+        with stage("factor"):
+            inverse: Inverse
+            if square:
+                inverse = SquareInverse(F)
+            else:
+                inverse = SymmetricInverse(constraints, n_jobs=n_jobs)
+            note(inverse.description)
+        with stage("lanczos"):
+            V, next_values, converged, n_iter = _iterate(
+                F, norm, inverse, classes, n_components, tol, max_iter, random_state
+            )
+        description = f"shift-invert, {inverse.description}, {reason}"
+    with stage("certificate"):
+        return _certified(F, norm, V, next_values, converged, description, n_iter, max_iter)
+
+
+def _choose(solver: str, n: int, q: int) -> tuple[str, str]:
+    """Which solver, and the reason in words."""
+    if solver == "dense":
+        return "dense", "as asked for"
+    if solver in ("shift-invert", "arpack") and 3 * (q + 1) < n:
+        return "shift-invert", "as asked for"
+    if n <= DENSE_MAX_POINTS:
+        return "dense", f"n={n} is at most {DENSE_MAX_POINTS}"
+    if 3 * (q + 1) >= n:
+        return "dense", f"n_components={q} is more than a third of n={n}"
+    return "shift-invert", f"n={n} is more than {DENSE_MAX_POINTS}"
+
+
+def _iterate(
+    F: Any,
+    norm: float,
+    inverse: Inverse,
+    classes: ClosedClasses,
+    q: int,
+    tol: float,
+    max_iter: int,
+    random_state: Any,
+) -> tuple[Float, Float, bool, int]:
+    """Lanczos on the inverse, again with each null vector that it turns up kept out.
+
+    Returns the q vectors, the next singular value, whether they converged, and the steps taken.
+    """
+    n = F.shape[1]
+    random = check_random_state(SEED if random_state is None else random_state)
+    null = _known_null_vectors(inverse, classes, n, q)
+    n_iter = 0
+    while True:
+        inverse.deflate(null)
+        n_wanted = max(q + 1 - null.shape[1], 0)
+        result = lanczos(
+            inverse.apply,
+            random.standard_normal((n, n_wanted + 1)),
+            n_wanted,
+            keep_out=null,
+            tol=tol,
+            residual_tol=0.1 * RESIDUAL_TOL * norm**2,
+            max_restarts=max_iter,
+        )
+        n_iter += result.n_steps
+        if not np.isfinite(result.vectors).all():
+            raise ValueError(
+                "the iteration on the inverse broke down (not a number). "
+                "Try eigen_solver='dense', a larger reg or a larger n_neighbors."
+            )
+        # One step of inverse iteration: Lanczos leaves remnants of the upper end of the spectrum,
+        # where residuals through F are large; the inverse all but removes them.
+        candidates = inverse.apply(result.vectors)
+        candidates -= null @ (null.T @ candidates)
+        values, vectors = rayleigh_ritz(F, candidates)
+        found = values <= NULL_TOL * norm
+        if n_wanted == 0 or not found.any():
+            V = np.concatenate([null[:, 1:], vectors[:, :n_wanted]], axis=1)
+            return V, values[n_wanted:], result.converged, n_iter + 1
+        note(f"{int(found.sum())} more null vectors")
+        null = np.linalg.qr(np.concatenate([null, vectors[:, found]], axis=1))[0]
+        null = null[:, : q + 1]
+
+
+def _known_null_vectors(inverse: Inverse, classes: ClosedClasses, n: int, q: int) -> Float:
+    """Orthonormal null vectors (n, c), c <= q + 1, known beforehand; the constant is the first.
+
+    A square B has one for each closed class: 1 on the class, 0 on the other classes, and on the
+    open points whatever B v = 0 makes of it.
+    """
+    null = np.full((n, 1), n**-0.5)
+    if isinstance(inverse, SquareInverse) and len(classes) > 1:
+        largest = min(len(classes) - 1, q)
+        indicators = (classes.labels[:, None] == np.arange(largest)).astype(float)
+        null = np.linalg.qr(np.concatenate([null, inverse.null_vectors(indicators)], axis=1))[0]
+    return null
+
+
+def _certified(
+    F: Any,
+    norm: float,
+    V: Float,
+    next_values: Float,
+    converged: bool,
+    description: str,
+    n_iter: int,
+    max_iter: int,
+) -> tuple[Float, Spectrum]:
+    """Rayleigh-Ritz through F, signs, residuals, and the warning if something did not converge."""
+    values, V = rayleigh_ritz(F, V - V.mean(axis=0))
+    V *= np.where(V[np.abs(V).argmax(axis=0), range(V.shape[1])] < 0, -1.0, 1.0)
+    scale = norm * norm if norm > 0 else 1.0
+    residuals = residual_norms(F, V, values) / scale
+    gap = float("nan")
+    if len(next_values):
+        last, following = float(values[-1]), max(float(next_values[0]), float(values[-1]))
+        gap = (following - last) / following if following > 0 else 0.0
+    n_null = 1 + int((np.append(values, next_values) <= NULL_TOL * norm).sum())
+    accurate = bool((residuals <= RESIDUAL_TOL).all())
+    spectrum = Spectrum(values, residuals, gap, n_null, converged and accurate, description, n_iter)
+    if not np.isfinite(V).all():
+        raise ValueError("the eigensolver returned values that are not finite; try another one")
+    if not spectrum.converged:
+        cause = (
+            f"max_iter={max_iter} restarts ({n_iter} steps) were not enough"
+            if accurate
+            else f"the residual {residuals.max():.1e} is above {RESIDUAL_TOL:.0e}"
+        )
+        warnings.warn(
+            f"The bottom vectors have not converged: {cause}; gap to the next value {gap:.1e}. "
+            "Raise max_iter or tol, or try eigen_solver='dense' (few points) or other n_neighbors.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return V, spectrum

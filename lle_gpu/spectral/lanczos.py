@@ -1,0 +1,177 @@
+"""Block Lanczos with full orthogonalisation and thick restart, for the largest eigenvalues.
+
+Given a symmetric positive operator A (here: the inverse of M on the complement of its null space),
+a block Q_0 of b start vectors and an orthonormal basis N of vectors to keep out, build an
+orthonormal basis Q of the Krylov space and T = Q^T A Q:
+
+    W = A Q_j;  H = [N Q]^T W;  W <- W - [N Q] H  (twice);  T(:, j) = H;  Q_{j+1} R = W
+
+The Ritz pairs (theta, Q s), T s = theta s, have the residuals ||A Q s - theta Q s|| = ||R s_last||,
+known after every step at no cost, so convergence is tested after every step. A block as wide as the
+number of wanted vectors finds multiple eigenvalues whole, which one vector at a time does not.
+
+K. Wu, H. Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems. SIAM J.
+Matrix Anal. Appl. 22:602 (2000). B. Parlett: The symmetric eigenvalue problem, chapter 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lle_gpu.progress import advance
+
+__all__ = ["LanczosResult", "lanczos"]
+
+Float = NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
+# How well the first unwanted eigenvalue must be known, relative to itself: it only measures the gap
+# (its error is the square of its residual's).
+NEXT_VALUE_TOL = 0.05
+
+
+@dataclass(frozen=True)
+class LanczosResult:
+    """Ritz pairs, largest first.
+
+    Attributes
+    ----------
+    values : ndarray of shape (p,)
+        p = n_wanted + 1, or fewer if the space is exhausted.
+    vectors : ndarray of shape (n, p)
+    angle : float
+        Estimate of the sine of the angle between the wanted vectors' span and the true one.
+    n_steps : int
+        Applications of A to a block.
+    converged : bool
+    """
+
+    values: Float
+    vectors: Float
+    angle: float
+    n_steps: int
+    converged: bool
+
+
+def lanczos(
+    apply: Callable[[Float], Float],
+    start: Float,
+    n_wanted: int,
+    *,
+    keep_out: Float,
+    tol: float,
+    residual_tol: float,
+    max_restarts: int,
+    max_basis: int | None = None,
+) -> LanczosResult:
+    """Compute the ``n_wanted`` largest eigenpairs of A, and an estimate of the next value.
+
+    Parameters
+    ----------
+    apply : callable
+        X (n, b) -> A X (n, b).
+    start : ndarray of shape (n, b)
+        Start block; b >= n_wanted + 1 finds eigenvalues of that multiplicity.
+    n_wanted : int
+        0 computes the largest value alone, loosely.
+    keep_out : ndarray of shape (n, c)
+        Orthonormal vectors that all results shall be orthogonal to (eigenvectors of A, or null).
+    tol : float
+        Largest accepted sine of the angle between the computed and the true space, as residual
+        over gap (Davis and Kahan). Where the gap is so small that rounding decides, the residual
+        alone is driven to rounding level.
+    residual_tol : float
+        Largest accepted ||M x - x / theta||, M = A^-1, x = A v normalised, of a Ritz pair
+        (theta, v); one more step of inverse iteration makes it ||A v - theta v|| / theta^2.
+    max_restarts : int
+    max_basis : int, optional
+        Largest number of basis vectors held.
+
+    Returns
+    -------
+    LanczosResult
+    """
+    n = start.shape[0]
+    room = n - keep_out.shape[1]
+    block = _orthonormal(_project(start, keep_out), scale=0.0)[0]
+    width = block.shape[1]
+    if max_basis is None:
+        max_basis = max(2 * (n_wanted + 1) + 4 * width, 24)
+    max_basis = min(room, max(max_basis, n_wanted + 1 + 2 * width))
+    Q = np.empty((n, max_basis), order="F")
+    T = np.zeros((max_basis, max_basis))
+    filled = n_steps = restarts = 0
+    while True:
+        # One step: extend the basis by A applied to its last block.
+        new = slice(filled, filled + block.shape[1])
+        Q[:, new] = block
+        filled = new.stop
+        basis = Q[:, :filled]
+        W = apply(block)
+        n_steps += 1
+        advance()
+        H = np.zeros((filled, block.shape[1]))
+        for _ in range(2):
+            W = _project(W, keep_out)
+            h = basis.T @ W
+            W -= basis @ h
+            H += h
+        T[:filled, new] = H
+        T[new, :filled] = H.T
+        T[new, new] = (H[new] + H[new].T) / 2
+        theta, S = np.linalg.eigh(T[:filled, :filled])
+        theta, S = theta[::-1], S[:, ::-1]
+        block, R = _orthonormal(W, scale=abs(theta[0]))
+        block, R = block[:, : room - filled], R[: room - filled]
+        residual = np.linalg.norm(R @ S[new], axis=0)
+        angle, converged = _test(theta, residual, n_wanted, tol, residual_tol)
+        exhausted = block.shape[1] == 0
+        if exhausted:
+            converged = converged or len(theta) >= n_wanted
+        full = filled + block.shape[1] > max_basis
+        if converged or exhausted or (full and restarts == max_restarts):
+            p = min(n_wanted + 1, len(theta))
+            return LanczosResult(theta[:p], basis @ S[:, :p], angle, n_steps, converged)
+        if full:
+            # Thick restart: keep the best Ritz vectors; the last residual block goes on from them.
+            restarts += 1
+            p = min(n_wanted + 1 + width, max_basis - block.shape[1])
+            Q[:, :p] = basis @ S[:, :p]
+            T[:] = 0.0
+            T[range(p), range(p)] = theta[:p]
+            filled = p
+
+
+def _test(
+    theta: Float, residual: Float, n_wanted: int, tol: float, residual_tol: float
+) -> tuple[float, bool]:
+    """Angle estimate, and whether the wanted pairs (and loosely the next one) have converged."""
+    if len(theta) <= n_wanted:
+        return float("inf"), False
+    next_value, next_residual = theta[n_wanted], residual[n_wanted]
+    next_known = bool(next_residual <= NEXT_VALUE_TOL * abs(next_value))
+    if n_wanted == 0:
+        return 0.0, next_known
+    wanted, missed = theta[:n_wanted], residual[:n_wanted]
+    worst = float(np.linalg.norm(missed))
+    gap = float(wanted[-1] - next_value - next_residual)
+    angle = worst / gap if gap > 0 else float("inf")
+    accurate = bool((missed <= residual_tol * wanted**2).all())
+    at_rounding = worst <= 8 * EPS * wanted[0]
+    return angle, ((angle <= tol and accurate) or at_rounding) and next_known
+
+
+def _project(W: Float, keep_out: Float) -> Float:
+    """W minus its part in the span of keep_out's orthonormal columns."""
+    return np.asarray(W - keep_out @ (keep_out.T @ W))
+
+
+def _orthonormal(W: Float, scale: float) -> tuple[Float, Float]:
+    """W = Q R with orthonormal Q; directions below rounding (of ``scale``) are left out."""
+    Q, R = np.linalg.qr(W)
+    A, values, Bt = np.linalg.svd(R)
+    keep = values > max(EPS * scale, EPS * values[0] * len(values), np.finfo(float).tiny)
+    return Q @ A[:, keep], values[keep, None] * Bt[keep]

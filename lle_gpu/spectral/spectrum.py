@@ -1,0 +1,68 @@
+"""The certificate: what is known about the vectors that were returned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Spectrum"]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What is known about the bottom singular vectors that make an embedding.
+
+    Everything is computed from F at the end, not taken from the iteration's own estimates.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_components,), ascending
+        The singular values sigma_j of F; sigma_j^2 are the eigenvalues of M = F^T F.
+    residuals : ndarray of shape (n_components,)
+        ||F^T F v_j - sigma_j^2 v_j|| / ||F||^2.
+    gap : float
+        (sigma_next - sigma_last) / sigma_next, where sigma_next is the first value left out. Near
+        0 the embedding is one choice among many equally good ones; NaN if no value is left.
+    n_null : int
+        Null vectors of F that were found, the constant included: 1 on a sound graph.
+    converged : bool
+        Whether the vectors are right to the tolerance that was asked for.
+    solver : str
+        The solver that was used, and why.
+    n_iter : int
+        Applications of the inverse to a block of vectors; 0 for the dense solver.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_swiss_roll
+    >>> from lle_gpu import LocallyLinearEmbedding
+    >>> X, _ = make_swiss_roll(1000, random_state=0)
+    >>> spectrum = LocallyLinearEmbedding(n_neighbors=12).fit(X).spectrum_
+    >>> spectrum.converged, spectrum.n_null
+    (True, 1)
+    """
+
+    values: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    gap: float
+    n_null: int
+    converged: bool
+    solver: str
+    n_iter: int
+
+    @property
+    def error(self) -> float:
+        """Reconstruction error ||F Y||_F^2 = sum of sigma_j^2."""
+        return float(np.sum(self.values**2))
+
+    def __str__(self) -> str:
+        sigma = ", ".join(f"{s:.3e}" for s in self.values)
+        return (
+            f"{'converged' if self.converged else 'NOT CONVERGED'} "
+            f"(largest residual {self.residuals.max():.1e}, gap {self.gap:.2g}, "
+            f"null vectors {self.n_null})\n"
+            f"sigma: {sigma}\n"
+            f"solver: {self.solver}; {self.n_iter} steps"
+        )
