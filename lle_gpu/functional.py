@@ -108,6 +108,7 @@ def embed(
     with stage("graph"):
         classes = closed_classes(index)
     _warn_if_disconnected(classes, method, n_neighbors)
+    _warn_if_unreferenced(classes, method, n_neighbors)
     with stage("constraints", n):
         build = backend.constraints[method]
         constraints = build(X, index, n_components, n_jobs=n_jobs, **options)
@@ -153,6 +154,23 @@ def _warn_if_disconnected(classes: ClosedClasses, method: str, n_neighbors: int)
         f"of points that no edge leaves: of {sizes}{more} points (the first rows in each: "
         f"{rows}{more}). {meaning} Try a larger n_neighbors, remove duplicated rows, or embed each "
         "set on its own.",
+        DisconnectedGraphWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_if_unreferenced(classes: ClosedClasses, method: str, n_neighbors: int) -> None:
+    """Say which points are in no constraint at all, for the methods where that can happen."""
+    alone = classes.unreferenced
+    if METHODS[method].includes_point or len(alone) == 0:
+        return
+    rows = ", ".join(str(row) for row in alone[:8]) + (", ..." if len(alone) > 8 else "")
+    warnings.warn(
+        f"{len(alone)} point(s) are among no other point's {n_neighbors} nearest neighbours (rows "
+        f"{rows}). With method={method!r} nothing ties them to the rest: each adds a null vector, "
+        "so that the first coordinates single them out. Try a larger n_neighbors, leave these rows "
+        "out of the fit and transform() them, or use method='standard' or 'modified', whose "
+        "constraints hold every point.",
         DisconnectedGraphWarning,
         stacklevel=4,
     )

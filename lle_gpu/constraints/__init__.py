@@ -64,6 +64,9 @@ class Method:
         The inequality behind it, for the error message.
     square : bool
         One row a point, so that F is a square matrix B = I - W.
+    includes_point : bool
+        Whether the index set has the point itself. Where it has not, a point that is nobody's
+        neighbour is in no constraint: its unit vector is a null vector of F.
     reference : str
         The paper.
     """
@@ -71,25 +74,26 @@ class Method:
     least_neighbors: Callable[[int], int]
     why: str
     square: bool
+    includes_point: bool
     reference: str
 
 
 METHODS: dict[str, Method] = {
     "standard": Method(
-        lambda d: 1, "n_neighbors >= 1", True,
+        lambda d: 1, "n_neighbors >= 1", True, True,
         "Roweis & Saul, Science 290:2323, 2000",
     ),
     "modified": Method(
-        lambda d: d + 1, "n_neighbors > n_components", False,
+        lambda d: d + 1, "n_neighbors > n_components", False, True,
         "Zhang & Wang, NIPS 19, 2006",
     ),
     "hessian": Method(
         lambda d: d * (d + 3) // 2 + 1,
-        "n_neighbors must be greater than [n_components * (n_components + 3) / 2]", False,
+        "n_neighbors must be greater than [n_components * (n_components + 3) / 2]", False, False,
         "Donoho & Grimes, PNAS 100:5591, 2003",
     ),
     "ltsa": Method(
-        lambda d: d + 2, "n_neighbors > n_components + 1", False,
+        lambda d: d + 2, "n_neighbors > n_components + 1", False, False,
         "Zhang & Zha, SIAM J. Sci. Comput. 26:313, 2004",
     ),
 }

@@ -24,11 +24,14 @@ class ClosedClasses:
         The lowest row of each class.
     labels : ndarray of int, shape (n,)
         Class of each point, -1 for the points that belong to none.
+    unreferenced : ndarray of int
+        Points that are nobody's neighbour.
     """
 
     sizes: NDArray[np.int64]
     example_rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    unreferenced: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -60,4 +63,5 @@ def closed_classes(index: NDArray[np.integer]) -> ClosedClasses:
     closed = closed[np.lexsort((first_row[closed], -sizes[closed]))]
     rank = np.full(n_strong, -1)
     rank[closed] = np.arange(len(closed))
-    return ClosedClasses(sizes[closed], first_row[closed], rank[strong])
+    unreferenced = np.flatnonzero(np.bincount(index.ravel(), minlength=n) == 0)
+    return ClosedClasses(sizes[closed], first_row[closed], rank[strong], unreferenced)

@@ -65,6 +65,7 @@ def lanczos(
     tol: float,
     residual_tol: float,
     max_restarts: int,
+    accept: Callable[[Float], bool] | None = None,
     max_basis: int | None = None,
 ) -> LanczosResult:
     """Compute the ``n_wanted`` largest eigenpairs of A, and an estimate of the next value.
@@ -87,6 +88,9 @@ def lanczos(
         Largest accepted ||M x - x / theta||, M = A^-1, x = A v normalised, of a Ritz pair
         (theta, v); one more step of inverse iteration makes it ||A v - theta v|| / theta^2.
     max_restarts : int
+    accept : callable, optional
+        Asked at each restart whether the wanted Ritz vectors (n, n_wanted) will do as they are; for
+        null spaces wider than n_wanted, in which single vectors never settle.
     max_basis : int, optional
         Largest number of basis vectors held.
 
@@ -140,6 +144,9 @@ def lanczos(
             restarts += 1
             p = min(n_wanted + 1 + width, max_basis - block.shape[1])
             Q[:, :p] = basis @ S[:, :p]
+            if accept is not None and n_wanted > 0 and accept(Q[:, :n_wanted]):
+                kept = n_wanted + 1
+                return LanczosResult(theta[:kept], Q[:, :kept].copy(), angle, n_steps, True)
             T[:] = 0.0
             T[range(p), range(p)] = theta[:p]
             filled = p
