@@ -1,7 +1,7 @@
 """lle_gpu: locally linear embedding and its family, right, fast and certified.
 
-    from lle_gpu import LocallyLinearEmbedding
-    Y = LocallyLinearEmbedding(n_neighbors=12, n_components=2, method="ltsa").fit_transform(X)
+from lle_gpu import LocallyLinearEmbedding
+Y = LocallyLinearEmbedding(n_neighbors=12, n_components=2, method="ltsa").fit_transform(X)
 """
 
 from __future__ import annotations

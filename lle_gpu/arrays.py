@@ -17,7 +17,9 @@ FLOAT_DTYPES = [np.float64, np.float32]
 LARGEST, SMALLEST = 1e150, 1e-150
 
 
-def check_sizes(shape: tuple[int, int], *, method: str, n_neighbors: int, n_components: int) -> None:
+def check_sizes(
+    shape: tuple[int, int], *, method: str, n_neighbors: int, n_components: int
+) -> None:
     """Check the parameters against one another and against the data's shape.
 
     Raises
@@ -33,8 +35,8 @@ def check_sizes(shape: tuple[int, int], *, method: str, n_neighbors: int, n_comp
         )
     if n_components >= n:
         raise ValueError(
-            f"n_components={n_components} must be less than n_samples={n}: an embedding of n points "
-            "has at most n - 1 coordinates beside the constant"
+            f"n_components={n_components} must be less than n_samples={n}: an embedding of n "
+            "points has at most n - 1 coordinates beside the constant"
         )
     if n_neighbors >= n:
         raise ValueError(
@@ -71,5 +73,3 @@ def check_values(X: NDArray[Any], *, solver: str) -> None:
             f"and {LARGEST:g}, or squared distances leave float64. Rescale X (the embedding does "
             "not depend on its scale)."
         )
-
-

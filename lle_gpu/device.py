@@ -95,13 +95,14 @@ def resolve(device: str) -> Backend:
         + (f"; the GPU itself is usable ({status.name})" if status.usable else "")
     )
     raise GpuUnavailableError(
-        f"device={device!r} cannot be used here. " + ". ".join(missing)
+        f"device={device!r} cannot be used here. "
+        + ". ".join(missing)
         + ". Use device='auto' or device='cpu' to run on the CPU."
     )
 
 
 def show_config() -> str:
-    """Versions, threads, and what was found or is missing for the GPU; the text of ``lle-gpu info``.
+    """Report versions, threads, and what is there or missing for the GPU (``lle-gpu info``).
 
     Examples
     --------
@@ -116,8 +117,7 @@ def show_config() -> str:
         f"  python         {platform.python_version()} ({sys.executable})",
         f"  platform       {platform.platform()}, {os.cpu_count()} cores",
     ]
-    for name in ("numpy", "scipy", "scikit-learn"):
-        lines.append(f"  {name:<14} {_version(name)}")
+    lines.extend(f"  {name:<14} {_version(name)}" for name in ("numpy", "scipy", "scikit-learn"))
     for pool in threadpool_info():
         version = f" {pool['version']}" if pool.get("version") else ""
         lines.append(

@@ -25,9 +25,7 @@ from lle_gpu.progress import report_verbosely
 __all__ = ["LocallyLinearEmbedding"]
 
 
-class LocallyLinearEmbedding(  # type: ignore[misc]  # scikit-learn's classes are untyped
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Locally linear embedding, in four variants.
 
     Parameters and attributes of :class:`sklearn.manifold.LocallyLinearEmbedding` keep their names

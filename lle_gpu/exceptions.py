@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["DisconnectedGraphWarning", "GpuUnavailableError"]
+import sys
+import warnings
+
+__all__ = ["DisconnectedGraphWarning", "GpuUnavailableError", "warn_user"]
 
 
 class GpuUnavailableError(RuntimeError):
@@ -11,3 +14,18 @@ class GpuUnavailableError(RuntimeError):
 
 class DisconnectedGraphWarning(UserWarning):
     """The neighbour graph has parts that nothing ties to the rest."""
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller's own code, however deep in this package the cause is."""
+    depth = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+        depth += 1
+    warnings.warn(message, category, stacklevel=depth + 1)
+
+
+def _is_ours(module: str) -> bool:
+    # scikit-learn's wrappers (validation, set_output, pipelines) stand between, too.
+    return module.partition(".")[0] in ("lle_gpu", "sklearn", "contextlib")

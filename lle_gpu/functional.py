@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -17,7 +16,7 @@ from lle_gpu.arrays import FLOAT_DTYPES, check_sizes, check_values
 from lle_gpu.backend import Backend
 from lle_gpu.constraints import METHODS
 from lle_gpu.device import DEVICES, resolve
-from lle_gpu.exceptions import DisconnectedGraphWarning
+from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.neighbors import ALGORITHMS
 from lle_gpu.neighbors.graph import ClosedClasses, closed_classes
 from lle_gpu.parallel import blas_threads
@@ -91,11 +90,10 @@ def embed(
         "ltsa": {},
     }[method]
     if options.get("reg") == 0 and n_neighbors > d:
-        warnings.warn(
+        warn_user(
             f"reg=0 with n_neighbors={n_neighbors} > n_features={d}: the weights are not unique; "
             "those of least norm are used. Set reg > 0 (1e-3 is usual) for smoother ones.",
             UserWarning,
-            stacklevel=3,
         )
 
     with stage("neighbors", n):
@@ -125,12 +123,11 @@ def embed(
             n_jobs=n_jobs,
         )
     if spectrum.n_null > n_components + 1 and len(classes) == 1:
-        warnings.warn(
+        warn_user(
             f"F has at least {spectrum.n_null} null vectors (the constant included), more than the "
             f"n_components={n_components} asked for: the coordinates are one choice among many. "
             "Try a larger n_neighbors, another method, or more components.",
             UserWarning,
-            stacklevel=3,
         )
     return Embedding(vectors.astype(X.dtype, copy=False), spectrum, search)
 
@@ -149,13 +146,12 @@ def _warn_if_disconnected(classes: ClosedClasses, method: str, n_neighbors: int)
         else "Little or nothing ties them to the rest, so that the first coordinates may only tell "
         "these sets apart."
     )
-    warnings.warn(
-        f"The directed {n_neighbors}-nearest-neighbour graph has {len(classes)} closed classes, sets "
-        f"of points that no edge leaves: of {sizes}{more} points (the first rows in each: "
+    warn_user(
+        f"The directed {n_neighbors}-nearest-neighbour graph has {len(classes)} closed classes, "
+        f"sets of points that no edge leaves: of {sizes}{more} points (the first rows in each: "
         f"{rows}{more}). {meaning} Try a larger n_neighbors, remove duplicated rows, or embed each "
         "set on its own.",
         DisconnectedGraphWarning,
-        stacklevel=4,
     )
 
 
@@ -165,14 +161,13 @@ def _warn_if_unreferenced(classes: ClosedClasses, method: str, n_neighbors: int)
     if METHODS[method].includes_point or len(alone) == 0:
         return
     rows = ", ".join(str(row) for row in alone[:8]) + (", ..." if len(alone) > 8 else "")
-    warnings.warn(
+    warn_user(
         f"{len(alone)} point(s) are among no other point's {n_neighbors} nearest neighbours (rows "
         f"{rows}). With method={method!r} nothing ties them to the rest: each adds a null vector, "
         "so that the first coordinates single them out. Try a larger n_neighbors, leave these rows "
         "out of the fit and transform() them, or use method='standard' or 'modified', whose "
         "constraints hold every point.",
         DisconnectedGraphWarning,
-        stacklevel=4,
     )
 
 

@@ -1,8 +1,9 @@
 """Points that were not there when the embedding was made.
 
 A new point is rebuilt from its k nearest training points by barycentric weights, and its embedding
-is the same weighted mean of theirs; the inverse map goes the other way round. A point that coincides
-with a training point gets that point's value exactly (the first one's, among duplicates).
+is the same weighted mean of theirs; the inverse map goes the other way round. A point that
+coincides with a training point gets that point's value exactly (the first one's, among
+duplicates).
 
 L. Saul, S. Roweis: Think globally, fit locally. JMLR 4:119 (2003), section 6.1.
 """
@@ -56,4 +57,4 @@ def interpolate(
         weights[coincides] = 0.0
         weights[coincides, 0] = 1.0
     with stage("means", len(points)):
-        return np.asarray(backend.weighted_means(weights, index, values, n_jobs=n_jobs))
+        return backend.weighted_means(weights, index, values, n_jobs=n_jobs)

@@ -30,7 +30,7 @@ def effective_jobs(n_jobs: int | None) -> int:
     if n_jobs is None:
         n_jobs = -1
     if n_jobs == 0:
-        raise ValueError("n_jobs=0 has no meaning: use a positive number, -1 for all cores, or None")
+        raise ValueError("n_jobs=0 must be a positive number, -1 (all cores), or None (all cores)")
     if n_jobs > 0:
         return int(n_jobs)
     return max(1, int(joblib.cpu_count()) + 1 + int(n_jobs))

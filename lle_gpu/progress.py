@@ -18,8 +18,16 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-__all__ = ["Progress", "ProgressBar", "StageTimes", "advance", "note", "report_to",
-    "report_verbosely", "stage"]
+__all__ = [
+    "Progress",
+    "ProgressBar",
+    "StageTimes",
+    "advance",
+    "note",
+    "report_to",
+    "report_verbosely",
+    "stage",
+]
 
 
 class Progress:
@@ -39,7 +47,8 @@ class Progress:
 
 
 _active: contextvars.ContextVar[Progress] = contextvars.ContextVar(
-    "lle_gpu_progress", default=Progress()  # noqa: B039  it has no state
+    "lle_gpu_progress",
+    default=Progress(),  # noqa: B039  it has no state
 )
 
 
@@ -127,8 +136,13 @@ class ProgressBar(StageTimes):
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=f"  {name}", total=total, delay=self._delay, leave=False,
-                file=self._stream, unit_scale=True, dynamic_ncols=True,
+                desc=f"  {name}",
+                total=total,
+                delay=self._delay,
+                leave=False,
+                file=self._stream,
+                unit_scale=True,
+                dynamic_ncols=True,
             )
 
     def advance(self, steps: int) -> None:

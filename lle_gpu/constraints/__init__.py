@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,21 +79,31 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "standard": Method(
-        lambda d: 1, "n_neighbors >= 1", True, True,
-        "Roweis & Saul, Science 290:2323, 2000",
+        least_neighbors=lambda d: 1,
+        why="n_neighbors >= 1",
+        square=True,
+        includes_point=True,
+        reference="Roweis & Saul, Science 290:2323, 2000",
     ),
     "modified": Method(
-        lambda d: d + 1, "n_neighbors > n_components", False, True,
-        "Zhang & Wang, NIPS 19, 2006",
+        least_neighbors=lambda d: d + 1,
+        why="n_neighbors > n_components",
+        square=False,
+        includes_point=True,
+        reference="Zhang & Wang, NIPS 19, 2006",
     ),
     "hessian": Method(
-        lambda d: d * (d + 3) // 2 + 1,
-        "n_neighbors must be greater than [n_components * (n_components + 3) / 2]", False, False,
-        "Donoho & Grimes, PNAS 100:5591, 2003",
+        least_neighbors=lambda d: d * (d + 3) // 2 + 1,
+        why="n_neighbors must be greater than [n_components * (n_components + 3) / 2]",
+        square=False,
+        includes_point=False,
+        reference="Donoho & Grimes, PNAS 100:5591, 2003",
     ),
     "ltsa": Method(
-        lambda d: d + 2, "n_neighbors > n_components + 1", False, False,
-        "Zhang & Zha, SIAM J. Sci. Comput. 26:313, 2004",
+        least_neighbors=lambda d: d + 2,
+        why="n_neighbors > n_components + 1",
+        square=False,
+        includes_point=False,
+        reference="Zhang & Zha, SIAM J. Sci. Comput. 26:313, 2004",
     ),
 }
-

@@ -173,7 +173,7 @@ def _test(
 
 def _project(W: Float, keep_out: Float) -> Float:
     """W minus its part in the span of keep_out's orthonormal columns."""
-    return np.asarray(W - keep_out @ (keep_out.T @ W))
+    return W - keep_out @ (keep_out.T @ W)
 
 
 def _orthonormal(W: Float, scale: float) -> tuple[Float, Float]:

@@ -1,15 +1,15 @@
 """Constraints -> the sparse matrices that the eigensolvers work with.
 
-    F (R x n)   all rows, stacked
-    M (n x n)   F^T F, for the factorisations that need it
+F (R x n)   all rows, stacked
+M (n x n)   F^T F, for the factorisations that need it
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from lle_gpu.constraints import Constraints
@@ -64,13 +64,13 @@ def gram(constraints: Constraints, n_jobs: int | None = None) -> csr_array:
 
 
 def _product(left: csr_array, right: csr_array, jobs: int) -> csr_array:
-    """left @ right, by blocks of rows on several threads (SciPy releases the interpreter lock)."""
+    """Left @ right, by blocks of rows on several threads (SciPy releases the interpreter lock)."""
     if jobs == 1 or left.shape[0] < 4096:
         return left @ right
     bounds = np.linspace(0, left.shape[0], jobs + 1).astype(int)
     with ThreadPoolExecutor(jobs) as pool:
         parts = pool.map(
-            lambda pair: left[pair[0] : pair[1]] @ right, zip(bounds[:-1], bounds[1:], strict=True)
+            lambda pair: left[pair[0] : pair[1]] @ right, pairwise(bounds)
         )
         return vstack(list(parts), format="csr")
 
@@ -78,5 +78,3 @@ def _product(left: csr_array, right: csr_array, jobs: int) -> csr_array:
 def _index_type(nonzeros: int, n: int) -> type[np.integer]:
     """int32 where it reaches: half the memory, and the only type SuperLU takes."""
     return np.int32 if max(nonzeros, n) <= np.iinfo(np.int32).max else np.int64
-
-

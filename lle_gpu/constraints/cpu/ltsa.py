@@ -28,9 +28,7 @@ __all__ = ["ltsa", "tangent_coordinates"]
 Float = NDArray[np.float64]
 
 
-def tangent_coordinates(
-    X: NDArray[Any], index: NDArray[np.integer], n_components: int
-) -> Float:
+def tangent_coordinates(X: NDArray[Any], index: NDArray[np.integer], n_components: int) -> Float:
     """Orthonormal coordinates of the neighbours in each point's tangent plane.
 
     index (c, k) -> (c, k, n_components): columns orthonormal and orthogonal to 1. A direction in

@@ -115,11 +115,11 @@ def _almost_null_sizes(values: Float, k: int, n_components: int) -> NDArray[np.i
     ratio = np.divide(tail, head, out=np.zeros_like(tail), where=head > 0)
     eta = np.median(ratio[:, n_components - 1])
     droppable = (ratio < eta).sum(axis=1)
-    return np.asarray(np.clip(droppable + k - p, 1, k - n_components))
+    return np.clip(droppable + k - p, 1, k - n_components)
 
 
 def _any_direction(P: Float, s: NDArray[np.int64]) -> Float:
     """For projectors P (c, k, k), a vector of norm sqrt(s) in the range of each."""
     column = np.argmax(np.einsum("ckk->ck", P), axis=1)
     vector = P[np.arange(len(P)), :, column]
-    return np.asarray(vector / np.linalg.norm(vector, axis=1, keepdims=True) * np.sqrt(s)[:, None])
+    return vector / np.linalg.norm(vector, axis=1, keepdims=True) * np.sqrt(s)[:, None]

@@ -42,6 +42,7 @@ def local_weights(Z: Float, reg: float) -> Float:
     """
     k, d = Z.shape[1:]
     trace = np.einsum("ckd,ckd->c", Z, Z)
+    w: NDArray[Any]
     if reg == 0:
         w = _unregularised(Z)
     else:
@@ -57,8 +58,7 @@ def local_weights(Z: Float, reg: float) -> Float:
             G = Z @ Z.transpose(0, 2, 1)
             G[:, range(k), range(k)] += ridge[:, None]
             w = np.linalg.solve(G, np.ones((len(Z), k, 1)))[:, :, 0]
-    w /= w.sum(axis=1, keepdims=True)
-    return w
+    return w / w.sum(axis=1, keepdims=True)
 
 
 def _unregularised(Z: Float) -> Float:
@@ -75,7 +75,7 @@ def _unregularised(Z: Float) -> Float:
     exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
     regular = np.where(null, 0.0, along / np.where(null, 1.0, values))
     coefficients = np.where(exact[:, None], null_part, regular)
-    return np.asarray((V @ coefficients[:, :, None])[:, :, 0])
+    return (V @ coefficients[:, :, None])[:, :, 0]
 
 
 def barycentric_weights(

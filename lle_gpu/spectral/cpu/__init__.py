@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.assemble import stack
+from lle_gpu.exceptions import warn_user
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.parallel import blas_threads, effective_jobs
 from lle_gpu.progress import note, stage
@@ -89,11 +89,9 @@ def bottom_vectors(
         converged, n_iter, description = True, 0, f"dense SVD of F, {reason}"
     else:
         with stage("factor"):
-            inverse: Inverse
-            if square:
-                inverse = SquareInverse(F)
-            else:
-                inverse = SymmetricInverse(constraints, n_jobs=n_jobs)
+            inverse: Inverse = (
+                SquareInverse(F) if square else SymmetricInverse(constraints, n_jobs=n_jobs)
+            )
             note(inverse.description)
         with stage("lanczos"):
             V, next_values, converged, n_iter = _iterate(
@@ -213,10 +211,9 @@ def _certified(
             if accurate
             else f"the residual {residuals.max():.1e} is above {RESIDUAL_TOL:.0e}"
         )
-        warnings.warn(
+        warn_user(
             f"The bottom vectors have not converged: {cause}; gap to the next value {gap:.1e}. "
             "Raise max_iter or tol, or try eigen_solver='dense' (few points) or other n_neighbors.",
             ConvergenceWarning,
-            stacklevel=2,
         )
     return V, spectrum

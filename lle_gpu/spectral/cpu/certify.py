@@ -34,9 +34,9 @@ def rayleigh_ritz(F: csr_array, V: Float) -> tuple[Float, Float]:
     Q, _ = np.linalg.qr(V)
     _, R = np.linalg.qr(F @ Q)
     _, values, Zt = np.linalg.svd(R)
-    return values[::-1], np.asarray(Q @ Zt[::-1].T)
+    return values[::-1], Q @ Zt[::-1].T
 
 
 def residual_norms(F: csr_array, V: Float, values: Float) -> Float:
     """||F^T F v_j - sigma_j^2 v_j|| for each column."""
-    return np.asarray(np.linalg.norm(F.T @ (F @ V) - V * values**2, axis=0))
+    return np.linalg.norm(F.T @ (F @ V) - V * values**2, axis=0)

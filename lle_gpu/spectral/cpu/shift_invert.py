@@ -69,18 +69,18 @@ class Factorisation:
         scale = float(np.abs(A.data).max(initial=0.0))
         transposed = csc_array((A.data, A.indices, A.indptr), shape=A.shape)
         identity = eye_array(A.shape[0], format="csc")
-        for shift, pivot in ((shift, pivot), (shift, 1.0), (100 * shift, 1.0)):
+        self.backward_error = np.inf
+        for delta, threshold in ((shift, pivot), (shift, 1.0), (100 * shift, 1.0)):
             try:
                 self._lu = splu(
-                    transposed + (shift * scale) * identity,
+                    transposed + (delta * scale) * identity,
                     permc_spec="MMD_AT_PLUS_A",
-                    diag_pivot_thresh=pivot,
+                    diag_pivot_thresh=threshold,
                     options={"SymmetricMode": True},
                 )
             except RuntimeError:  # "Factor is exactly singular": the next one shifts further
-                self.backward_error = np.inf
                 continue
-            self.backward_error = self._check(shift * scale)
+            self.backward_error = self._check(delta * scale)
             if self.backward_error <= BACKWARD_ERROR:
                 break
             note(f"LU inaccurate (backward error {self.backward_error:.1e}): pivoting more")
@@ -108,7 +108,7 @@ class Factorisation:
         Not shared out among threads: SciPy holds the interpreter lock while SuperLU solves.
         """
         trans = "N" if transposed else "T"
-        return np.asarray(self._lu.solve(np.asfortranarray(X), trans))
+        return self._lu.solve(np.asfortranarray(X), trans)
 
 
 class SquareInverse:
@@ -153,5 +153,3 @@ class SymmetricInverse:
     def apply(self, X: Float) -> Float:
         """X -> (M + delta I)^-1 X."""
         return self._lu.solve(X)
-
-
