@@ -114,46 +114,48 @@ class StageTimes(Progress):
 
 
 class ProgressBar(StageTimes):
-    """Prints a line for each stage with its time, and a bar while a long one runs.
+    """Prints a line for each stage with its time, and in a terminal what is running.
 
-    The bar is tqdm's and needs tqdm (extra ``[plot]``); without it the lines remain. It shows
-    only in a terminal, and only on stages that last longer than ``delay`` seconds.
+    A stage that says how long it is, and lasts longer than ``delay`` seconds, gets a bar. The bar
+    is tqdm's and needs tqdm (extra ``[plot]``); without it the lines remain.
     """
 
     def __init__(self, stream: TextIO | None = None, delay: float = 0.5) -> None:
         super().__init__()
         self._stream = sys.stderr if stream is None else stream
+        self._watched = self._stream.isatty()
         self._delay = delay
         self._bar: Any = None
+        self._running = ""
+        self._steps = 0
+        self._drawn = 0.0  # when the running stage's line was last drawn
 
     def start(self, name: str, total: int | None) -> None:
-        """Open a bar if the stage says how long it is and somebody is watching."""
-        if (
-            total is not None
-            and self._stream.isatty()
-            and importlib.util.find_spec("tqdm") is not None
-        ):
+        """Name the stage, and open a bar if it says how long it is."""
+        self._running, self._steps = name, 0
+        self._draw_running()
+        if self._watched and total is not None and importlib.util.find_spec("tqdm") is not None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=f"  {name}",
-                total=total,
-                delay=self._delay,
-                leave=False,
-                file=self._stream,
-                unit_scale=True,
-                dynamic_ncols=True,
-            )
+                desc=f"  {name}", total=total, delay=self._delay, leave=False,
+                file=self._stream, unit_scale=True, dynamic_ncols=True,
+            )  # fmt: skip
 
     def advance(self, steps: int) -> None:
-        """Move the bar."""
+        """Move the bar, or count."""
+        self._steps += steps
         if self._bar is not None:
             self._bar.update(steps)
+        elif time.perf_counter() > self._drawn + 0.1:
+            self._draw_running()
 
     def note(self, text: str) -> None:
         """Print the choice."""
         super().note(text)
-        print(f"    {text}", file=self._stream, flush=True)
+        self._print(f"    {text}")
+        if self._running:
+            self._draw_running()
 
     def finish(self, name: str, seconds: float) -> None:
         """Close the bar and print the stage's time."""
@@ -161,4 +163,17 @@ class ProgressBar(StageTimes):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        print(f"  {name:<13}{seconds:9.3f} s", file=self._stream, flush=True)
+        self._running = ""
+        self._print(f"  {name:<13}{seconds:9.3f} s")
+
+    def _draw_running(self) -> None:
+        """Name the running stage on the line that the next print overwrites, in a terminal."""
+        if self._watched:
+            count = f" {self._steps}" if self._steps and self._bar is None else ""
+            print(f"\r  {self._running} ...{count}", end="", file=self._stream, flush=True)
+            self._drawn = time.perf_counter()
+
+    def _print(self, line: str) -> None:
+        """Print a line, over the running stage's name."""
+        # Long enough to cover it: a name, dots and a count.
+        print(f"\r{line:<30}" if self._watched else line, file=self._stream, flush=True)

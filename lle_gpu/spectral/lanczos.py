@@ -31,6 +31,8 @@ EPS = float(np.finfo(np.float64).eps)
 # How well the first unwanted eigenvalue must be known, relative to itself: it only measures the gap
 # (its error is the square of its residual's).
 NEXT_VALUE_TOL = 0.05
+# What a unit vector must keep of its length when projected once more to count as a new direction.
+SURVIVES = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def lanczos(
     """
     n = start.shape[0]
     room = n - keep_out.shape[1]
-    block = _orthonormal(_project(start, keep_out), scale=0.0)[0]
+    block = _orthonormal(_project(start, keep_out), floor=0.0)[0]
     width = block.shape[1]
     if max_basis is None:
         max_basis = max(2 * (n_wanted + 1) + 4 * width, 24)
@@ -128,7 +130,12 @@ def lanczos(
         T[new, new] = (H[new] + H[new].T) / 2
         theta, S = np.linalg.eigh(T[:filled, :filled])
         theta, S = theta[::-1], S[:, ::-1]
-        block, R = _orthonormal(W, scale=abs(theta[0]))
+        block, R = _orthonormal(W, floor=EPS * abs(theta[0]))
+        # Where little was left of W, normalising has magnified rounding along the basis: take that
+        # out again, and with it directions that were nothing else.
+        block = _project(_project(block, keep_out), basis)
+        block, again = _orthonormal(block, floor=SURVIVES)
+        R = again @ R
         block, R = block[:, : room - filled], R[: room - filled]
         residual = np.linalg.norm(R @ S[new], axis=0)
         angle, converged = _test(theta, residual, n_wanted, tol, residual_tol)
@@ -176,9 +183,9 @@ def _project(W: Float, keep_out: Float) -> Float:
     return W - keep_out @ (keep_out.T @ W)
 
 
-def _orthonormal(W: Float, scale: float) -> tuple[Float, Float]:
-    """W = Q R with orthonormal Q; directions below rounding (of ``scale``) are left out."""
+def _orthonormal(W: Float, floor: float) -> tuple[Float, Float]:
+    """W = Q R with orthonormal Q; directions no longer than ``floor`` are left out."""
     Q, R = np.linalg.qr(W)
     A, values, Bt = np.linalg.svd(R)
-    keep = values > max(EPS * scale, EPS * values[0] * len(values), np.finfo(float).tiny)
+    keep = values > max(floor, EPS * len(values) * values.max(initial=0.0))
     return Q @ A[:, keep], values[keep, None] * Bt[keep]

@@ -26,7 +26,8 @@ class Spectrum:
         (sigma_next - sigma_last) / sigma_next, where sigma_next is the first value left out. Near
         0 the embedding is one choice among many equally good ones; NaN if no value is left.
     n_null : int
-        Null vectors of F that were found, the constant included: 1 on a sound graph.
+        Null vectors of F that are known, the constant included: 1 on a sound graph. More can exist
+        where ``gap`` is 0.
     converged : bool
         Whether the vectors are right to the tolerance that was asked for.
     solver : str

@@ -5,7 +5,7 @@ For each point, Z_i (k x d) = neighbours minus point, Z_i = U S V^T, lambda = S^
     w_i     the standard weights, from the same eigenvectors
     s_i     the largest s with (sum of the s smallest lambda) / (sum of the others) < eta, where
             eta is the median over all points of (all but d_emb largest) / (d_emb largest);
-            at least 1 and at most k - d_emb
+            at least 1, at most k - d_emb, and never less than the exact null space
     V_i     the s_i last left singular vectors (k x s_i);  alpha = ||V_i^T 1|| / sqrt(s_i)
     H       the Householder matrix with H V_i^T 1 = alpha 1
     W_i     V_i H + (1 - alpha) w_i 1^T, whose s_i columns are weight vectors (each sums to one)
@@ -114,7 +114,8 @@ def _almost_null_sizes(values: Float, k: int, n_components: int) -> NDArray[np.i
     # Neighbours that all coincide with their point have no ratio: it counts as zero.
     ratio = np.divide(tail, head, out=np.zeros_like(tail), where=head > 0)
     eta = np.median(ratio[:, n_components - 1])
-    droppable = (ratio < eta).sum(axis=1)
+    # What has no extent at all belongs to the almost-null space, whatever eta is.
+    droppable = ((ratio < eta) | (tail == 0)).sum(axis=1)
     return np.clip(droppable + k - p, 1, k - n_components)
 
 

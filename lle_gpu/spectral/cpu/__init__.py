@@ -81,6 +81,12 @@ def bottom_vectors(
     with stage("assembly"):
         F = stack(constraints)
         norm = norm_estimate(F)
+    if norm == 0:
+        raise ValueError(
+            "no neighbourhood gives a constraint: the neighbours of every point are too degenerate "
+            "(duplicated rows, or points on a line) for this method. Remove duplicates, raise "
+            "n_neighbors, or use method='standard'."
+        )
     name, reason = _choose(solver, n, n_components)
     note(f"solver: {name} ({reason})")
     if name == "dense":
@@ -99,7 +105,10 @@ def bottom_vectors(
             )
         description = f"shift-invert, {inverse.description}, {reason}"
     with stage("certificate"):
-        return _certified(F, norm, V, next_values, converged, description, n_iter, max_iter)
+        known_null = len(classes) if square else 1
+        return _certified(
+            F, norm, V, next_values, known_null, converged, description, n_iter, max_iter
+        )
 
 
 def _choose(solver: str, n: int, q: int) -> tuple[str, str]:
@@ -185,6 +194,7 @@ def _certified(
     norm: float,
     V: Float,
     next_values: Float,
+    known_null: int,
     converged: bool,
     description: str,
     n_iter: int,
@@ -193,14 +203,14 @@ def _certified(
     """Rayleigh-Ritz through F, signs, residuals, and the warning if something did not converge."""
     values, V = rayleigh_ritz(F, V - V.mean(axis=0))
     V *= np.where(V[np.abs(V).argmax(axis=0), range(V.shape[1])] < 0, -1.0, 1.0)
-    scale = norm * norm if norm > 0 else 1.0
-    residuals = residual_norms(F, V, values) / scale
+    residuals = residual_norms(F, V, values) / norm**2
     gap = float("nan")
     if len(next_values):
         last, following = float(values[-1]), float(next_values[0])
         is_null = following <= NULL_TOL * norm  # differences among null vectors are rounding
         gap = 0.0 if is_null else max(following - last, 0.0) / following
-    n_null = 1 + int((np.append(values, next_values) <= NULL_TOL * norm).sum())
+    found_null = 1 + int((np.append(values, next_values) <= NULL_TOL * norm).sum())
+    n_null = max(known_null, found_null)
     accurate = bool((residuals <= RESIDUAL_TOL).all())
     spectrum = Spectrum(values, residuals, gap, n_null, converged and accurate, description, n_iter)
     if not np.isfinite(V).all():
@@ -208,11 +218,12 @@ def _certified(
     if not spectrum.converged:
         cause = (
             f"max_iter={max_iter} restarts ({n_iter} steps) were not enough"
-            if accurate
-            else f"the residual {residuals.max():.1e} is above {RESIDUAL_TOL:.0e}"
+            if not converged
+            else f"the residuals are above {RESIDUAL_TOL:.0e}"
         )
         warn_user(
-            f"The bottom vectors have not converged: {cause}; gap to the next value {gap:.1e}. "
+            f"The bottom vectors have not converged: {cause} (largest residual "
+            f"{residuals.max():.1e}, gap to the next value {gap:.1e}). "
             "Raise max_iter or tol, or try eigen_solver='dense' (few points) or other n_neighbors.",
             ConvergenceWarning,
         )

@@ -1,0 +1,450 @@
+"""The command ``lle-gpu``: embed a file or a built-in data set, and say what was done.
+
+The report goes to standard output; stages, warnings and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lle_gpu
+from lle_gpu.constraints import METHODS
+from lle_gpu.datasets import DATASETS, Dataset, load
+from lle_gpu.device import DEVICES
+from lle_gpu.estimator import LocallyLinearEmbedding
+from lle_gpu.exceptions import GpuUnavailableError
+from lle_gpu.files import (
+    READERS,
+    WRITERS,
+    Selection,
+    Table,
+    check_writable,
+    read_table,
+    write_embedding,
+)
+from lle_gpu.neighbors import ALGORITHMS
+from lle_gpu.parallel import effective_jobs
+from lle_gpu.progress import ProgressBar, report_to, stage
+from lle_gpu.spectral import SOLVERS
+
+__all__ = ["main"]
+
+PICTURES = (".png", ".pdf", ".svg")
+DOTS_PER_INCH = 150
+DEFAULT_NEIGHBORS = 12
+# More classes than this in numbers that are not integers are values, not classes.
+MOST_NUMERIC_CLASSES = 40
+BAD_INPUT, INTERRUPTED = 2, 130
+# What a user can mend, and therefore gets as one line instead of a traceback.
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError, GpuUnavailableError, MemoryError)
+
+EXAMPLES = """\
+examples:
+  lle-gpu embed digits --plot digits.png
+  lle-gpu embed swiss-roll -n 10000 --method ltsa -k 12 -o roll.npz --plot roll.png
+  lle-gpu embed points.csv --label-column species --drop id -o embedded.csv
+  lle-gpu embed points.npy -d 3 --method modified -k 20 --quiet
+
+The exit status is 0 if an embedding was made, also with warnings; 2 for bad input; 130 if
+interrupted.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, default=None
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 2 for bad input, 130 for an interrupt.
+
+    Examples
+    --------
+    >>> from lle_gpu.cli import main
+    >>> main(["embed", "swiss-roll", "-n", "300", "-o", "no/such/folder.npy", "--quiet"])
+    2
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        with _readable_warnings():
+            arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as head, has gone: not our trouble
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("\nlle-gpu: interrupted, nothing more is written", file=sys.stderr)
+        return INTERRUPTED
+    except USER_ERRORS as error:
+        print(f"lle-gpu: error: {_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+# Arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors become exceptions, so that there is one way to report them."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lle-gpu",
+        description="Locally linear embedding and its family: four methods, certified.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lle-gpu {lle_gpu.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    info = commands.add_parser("info", help="versions, threads, and what a GPU would need")
+    info.set_defaults(run=lambda arguments: print(lle_gpu.show_config()))
+
+    embed = commands.add_parser(
+        "embed",
+        help="embed a file or a built-in data set",
+        description="Embed the rows of a file, or a built-in data set.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    embed.set_defaults(run=_embed)
+    embed.add_argument(
+        "input", metavar="INPUT",
+        help=f"a file ({', '.join(READERS)}), or one of {', '.join(DATASETS)}",
+    )  # fmt: skip
+
+    group = embed.add_argument_group("what to read")
+    add = group.add_argument
+    add("-n", "--n-samples", type=int, metavar="N", help="points of a built-in data set")
+    add("--label-column", metavar="COLUMN",
+        help="name or number (from 0) of the column that holds classes: not embedded, but written "
+        "and shown")  # fmt: skip
+    columns = group.add_mutually_exclusive_group()
+    columns.add_argument("--columns", type=_comma_list, metavar="A,B,...",
+                         help="columns to embed, by name or number; default: all")  # fmt: skip
+    columns.add_argument("--drop", type=_comma_list, metavar="A,B,...",
+                         help="columns to leave out")  # fmt: skip
+    add("--header", action=argparse.BooleanOptionalAction, default=None,
+        help="whether a CSV file's first line has names; default: find out")  # fmt: skip
+    add("--key", help="array of an .npz file; default: X, or the only one with two axes")
+
+    group = embed.add_argument_group("how to embed")
+    add = group.add_argument
+    add("--method", choices=tuple(METHODS), default="standard", help="default: %(default)s")
+    add("-k", "--n-neighbors", type=int, metavar="K",
+        help="default: what suits the data and the method; it is printed")  # fmt: skip
+    add("-d", "--n-components", type=int, default=2, metavar="D", help="default: %(default)s")
+    defaults = LocallyLinearEmbedding()
+    add("--reg", type=float, default=defaults.reg, metavar="R",
+        help="ridge on the weights, in units of the local trace; default: %(default)s")  # fmt: skip
+    add("--metric", default=defaults.metric, help="of the neighbours; default: %(default)s")
+    add("--neighbors-algorithm", choices=ALGORITHMS, default=defaults.neighbors_algorithm,
+        help="default: %(default)s")  # fmt: skip
+    add("--eigen-solver", choices=SOLVERS, default=defaults.eigen_solver,
+        help="default: %(default)s")  # fmt: skip
+    add("--tol", type=float, default=defaults.tol, metavar="T",
+        help="angle to the true vectors' space; default: %(default)s")  # fmt: skip
+    add("--max-iter", type=int, default=defaults.max_iter, metavar="I",
+        help="restarts of the iteration; default: %(default)s")  # fmt: skip
+    add("--random-state", type=int, metavar="SEED",
+        help="of the iteration's start and of the made-up data; default: a fixed one")  # fmt: skip
+    add("--n-jobs", type=int, metavar="J", help="threads; default: all cores")
+    add("--device", choices=DEVICES, default=defaults.device, help="default: %(default)s")
+
+    group = embed.add_argument_group("what to write")
+    add = group.add_argument
+    add("-o", "--output", type=Path, metavar="OUT",
+        help=f"{', '.join(WRITERS)}; .npz has the certificate, too. "
+        "Default, without --plot: INPUT's name with _lle.npy, in this folder")  # fmt: skip
+    add("--plot", type=Path, metavar="FILE", help=f"picture: {', '.join(PICTURES)}")
+    add("--plot-span", type=float, default=1.0, metavar="S",
+        help="share of the points that the picture reaches over, to look past outliers; "
+        "default: %(default)s, all")  # fmt: skip
+    add("-q", "--quiet", action="store_true", help="print warnings and errors only")
+    return parser
+
+
+def _comma_list(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+# The command embed
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The points, and all that is known about them."""
+
+    stem: str
+    table: Table
+    dataset: Dataset | None  # if built in
+    description: str
+
+    @property
+    def n_neighbors(self) -> int:
+        return self.dataset.n_neighbors if self.dataset else DEFAULT_NEIGHBORS
+
+
+def _embed(arguments: argparse.Namespace) -> None:
+    begin = time.perf_counter()
+    output, picture = _targets(arguments)
+    with report_to(ProgressBar()) if not arguments.quiet else contextlib.nullcontext():
+        source = _read(arguments)
+        X = source.table.X
+        say = _silence if arguments.quiet else _say
+        say("data", f"{arguments.input}: {X.shape[0]} x {X.shape[1]} {X.dtype}"
+            f"{_classes(source.table)}{source.description}")  # fmt: skip
+        for remark in source.table.remarks:
+            say("", remark)
+
+        n_neighbors, reason = _n_neighbors(arguments, source, len(X))
+        lle = LocallyLinearEmbedding(
+            n_neighbors=n_neighbors,
+            n_components=arguments.n_components,
+            reg=arguments.reg,
+            eigen_solver=arguments.eigen_solver,
+            tol=arguments.tol,
+            max_iter=arguments.max_iter,
+            method=arguments.method,
+            neighbors_algorithm=arguments.neighbors_algorithm,
+            random_state=arguments.random_state,
+            n_jobs=arguments.n_jobs,
+            device=arguments.device,
+            metric=arguments.metric,
+        )
+        say("parameters", f"method {lle.method}, n_neighbors {n_neighbors}{reason}, n_components "
+            f"{lle.n_components}{_changed(lle)}; {effective_jobs(lle.n_jobs)} threads")  # fmt: skip
+        Y = lle.fit_transform(X)
+        for name, line in zip(("certificate", "", ""), str(lle.spectrum_).split("\n"), strict=True):
+            say(name, line)
+        if output is not None:
+            with stage("write"):
+                write_embedding(output, Y, lle.spectrum_, source.table)
+        coloured = ""
+        if picture is not None:
+            with stage("plot"):
+                coloured = _draw(picture, Y, lle, source, arguments.plot_span)
+    say("total", f"{time.perf_counter() - begin:.2f} s{_peak_memory()}")
+    if output is not None:
+        say("wrote", f"{output} ({Y.shape[0]} x {Y.shape[1]} {Y.dtype}, {_size(output)})")
+    if picture is not None:
+        say("wrote", f"{picture} ({coloured}, {_size(picture)})")
+
+
+def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Where to write the embedding and the picture; what cannot be written is refused now."""
+    output, picture = arguments.output, arguments.plot
+    if output is None and picture is None:
+        output = Path(f"{Path(arguments.input).stem}_lle.npy")
+    for path, option, allowed in ((output, "-o", tuple(WRITERS)), (picture, "--plot", PICTURES)):
+        if path is None:
+            continue
+        if path.suffix.lower() not in allowed:
+            raise ValueError(
+                f"{option} {path}: cannot write {path.suffix or 'a file without extension'}: use "
+                f"{', '.join(allowed)}"
+            )
+        check_writable(path)
+        source = Path(arguments.input)
+        if source.exists() and path.exists() and path.samefile(source):
+            raise ValueError(f"{option} {path} is the input, which would be lost: choose another name")
+    # Missing packages should be known before a long computation, not after.
+    if picture is not None:
+        if not 0 < arguments.plot_span <= 1:
+            raise ValueError(
+                f"--plot-span {arguments.plot_span:g} must be greater than 0 and at most 1"
+            )
+        _require("matplotlib", f"--plot {picture}: pictures need matplotlib")
+    if output is not None and output.suffix.lower() == ".parquet":
+        _require("pyarrow", f"-o {output}: Parquet files need pyarrow")
+    return output, picture
+
+
+def _require(module: str, need: str) -> None:
+    try:
+        __import__(module)
+    except ImportError as error:
+        raise ImportError(f"{need} ({error}): pip install 'lle-gpu[plot]'") from error
+
+
+def _read(arguments: argparse.Namespace) -> _Source:
+    """The input, be it built in or a file."""
+    name = arguments.input
+    selection = Selection(
+        key=arguments.key,
+        label=arguments.label_column,
+        columns=arguments.columns,
+        drop=arguments.drop,
+        header=arguments.header,
+    )
+    if name in DATASETS:
+        if selection != Selection():
+            raise ValueError(
+                "--key, --label-column, --columns, --drop and --header are for files, and "
+                f"{name} is built in"
+            )
+        data = load(name, arguments.n_samples, arguments.random_state or 0)
+        return _Source(name, Table(data.X, data.labels), data, f" ({data.description})")
+    path = Path(name)
+    if not path.exists():
+        close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"built in are {', '.join(DATASETS)}"
+        raise FileNotFoundError(f"no file {name!r}, and no built-in data set of that name; {hint}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} is a folder: name a file in it")
+    if arguments.n_samples is not None:
+        raise ValueError(f"--n-samples is for built-in data sets, and {name} is a file")
+    with stage("read"):
+        return _Source(path.stem, read_table(path, selection), None, "")
+
+
+def _n_neighbors(arguments: argparse.Namespace, source: _Source, n: int) -> tuple[int, str]:
+    """The number of neighbours, and where it comes from if it was not given.
+
+    Twice the least that the method takes, if that is more than what suits the data: at the least,
+    every point has a single constraint.
+    """
+    if arguments.n_neighbors is not None:
+        return arguments.n_neighbors, ""
+    least = METHODS[arguments.method].least_neighbors(max(1, arguments.n_components))
+    suits = source.n_neighbors
+    if n - 1 < max(suits, 2 * least):
+        return max(1, n - 1), f" (default: all others, of {n} points)"
+    if 2 * least > suits:
+        return 2 * least, f" (default: twice the least for {arguments.method})"
+    return suits, f" (default for {source.stem if source.dataset else 'files'})"
+
+
+def _classes(table: Table) -> str:
+    """How many classes the labels have, if there are labels."""
+    if table.labels is None:
+        return ""
+    labels = table.labels.astype(str) if table.labels.dtype == object else table.labels
+    return f", {len(np.unique(labels))} different values of {table.label_name}"
+
+
+def _changed(lle: LocallyLinearEmbedding) -> str:
+    """The other parameters that are not at their defaults."""
+    shown = {"method", "n_neighbors", "n_components", "n_jobs"}
+    defaults = LocallyLinearEmbedding().get_params()
+    changed = {k: v for k, v in lle.get_params().items() if k not in shown and v != defaults[k]}
+    return "".join(f", {name} {value}" for name, value in changed.items())
+
+
+def _draw(picture: Path, Y: NDArray[Any], lle: Any, source: _Source, span: float) -> str:
+    """Draw the embedding; returns what the colours mean."""
+    from lle_gpu.plot import plot_embedding
+
+    data, labels = source.dataset, source.table.labels
+    options: dict[str, Any] = {}
+    if labels is not None and not _are_values(labels):
+        name = "digit" if source.stem == "digits" and data else source.table.label_name
+        options = {"labels": labels, "label_name": name}
+    elif labels is not None:
+        options = {"values": labels, "value_name": source.table.label_name}
+    elif data is not None and data.position is not None:
+        options = {"values": data.position, "value_name": f"position along the {data.name}"}
+    else:
+        options = {
+            "values": _first_principal_component(source.table.X),
+            "value_name": "first principal component of X",
+        }
+    axes = plot_embedding(
+        Y,
+        images=None if data is None else data.images,
+        title=f"{source.stem}: {lle.method}, {lle.n_neighbors} neighbours",
+        span=span,
+        **options,
+    )
+    axes.figure.savefig(picture, dpi=DOTS_PER_INCH)
+    return f"coloured by {options.get('label_name') or options.get('value_name')}"
+
+
+def _are_values(labels: NDArray[Any]) -> bool:
+    """Whether a column of labels is a quantity: fractions, and too many for classes."""
+    return (
+        labels.dtype.kind == "f"
+        and len(np.unique(labels)) > MOST_NUMERIC_CLASSES
+        and bool((labels != np.round(labels)).any())
+    )
+
+
+def _first_principal_component(X: NDArray[Any]) -> NDArray[Any]:
+    from sklearn.decomposition import PCA
+
+    return np.asarray(PCA(1, random_state=0).fit_transform(X)[:, 0])
+
+
+# Printing
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name:<12}{text}", flush=True)  # flushed, to keep its place among the stages
+
+
+def _silence(name: str, text: str) -> None:
+    pass
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({_joined(error) or 'no details'}): use fewer points or neighbours"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return _joined(error) or type(error).__name__
+
+
+def _joined(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _readable_warnings() -> Iterator[None]:
+    """Print each warning as one line, without the source line that gave it."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        over = "\r" if sys.stderr.isatty() else ""  # a running stage's name
+        text = " ".join(str(message).split())
+        print(f"{over}lle-gpu: warning: {text}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _peak_memory() -> str:
+    """The process's largest memory so far, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f", peak memory {peak * (1 if sys.platform == 'darwin' else 1024) / 1e6:.0f} MB"
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -1,0 +1,282 @@
+"""Lanczos, the inverses, the certificate: against dense linear algebra, on easy and hard spectra."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import reference
+from conftest import METHODS, make_manifold, two_clusters
+from scipy.sparse import csr_array, eye_array
+from sklearn.exceptions import ConvergenceWarning
+
+from lle_gpu import DisconnectedGraphWarning, LocallyLinearEmbedding
+from lle_gpu.constraints import cpu
+from lle_gpu.constraints.cpu.assemble import gram, stack
+from lle_gpu.neighbors.graph import closed_classes
+from lle_gpu.spectral.cpu import bottom_vectors
+from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz
+from lle_gpu.spectral.cpu.shift_invert import Factorisation, SquareInverse, SymmetricInverse
+from lle_gpu.spectral.lanczos import lanczos
+
+RNG = np.random.default_rng(0)
+
+
+def symmetric(values):
+    """Dense symmetric matrix with the given eigenvalues; its eigenvectors."""
+    Q = np.linalg.qr(np.random.default_rng(1).normal(size=(len(values), len(values))))[0]
+    return (Q * values) @ Q.T, Q
+
+
+def run(A, n_wanted, *, block=None, keep_out=None, tol=1e-8, max_restarts=50, **options):
+    n = len(A)
+    width = n_wanted + 1 if block is None else block
+    return lanczos(
+        lambda X: A @ X,
+        np.random.default_rng(2).normal(size=(n, width)),
+        n_wanted,
+        keep_out=np.empty((n, 0)) if keep_out is None else keep_out,
+        tol=tol,
+        residual_tol=np.inf,
+        max_restarts=max_restarts,
+        **options,
+    )
+
+
+class TestLanczos:
+    @pytest.mark.parametrize("n_wanted", [1, 2, 5, 20])
+    @pytest.mark.parametrize(
+        "values",
+        [
+            np.linspace(1, 2, 200),
+            np.geomspace(1, 1e12, 200),
+            np.r_[np.ones(195), 2, 3, 4, 5, 6],
+        ],
+        ids=["even", "geometric", "few outliers"],
+    )
+    def test_largest_pairs(self, values, n_wanted):
+        if n_wanted == 20 and values[0] == values[100]:
+            pytest.skip("the cut would go through an eigenvalue of multiplicity 195")
+        A, Q = symmetric(values)
+        result = run(A, n_wanted)
+        assert result.converged
+        top = np.argsort(values)[::-1]
+        np.testing.assert_allclose(result.values[:n_wanted], values[top[:n_wanted]], rtol=1e-10)
+        assert reference.sine(Q[:, top[:n_wanted]], result.vectors[:, :n_wanted]) <= 1e-7
+        np.testing.assert_allclose(result.values[n_wanted], values[top[n_wanted]], rtol=1e-2)
+
+    @pytest.mark.parametrize("multiplicity", [2, 3, 4])
+    def test_multiple_eigenvalues_come_whole(self, multiplicity):
+        values = np.r_[np.linspace(1, 2, 150), [5.0] * multiplicity]
+        A, Q = symmetric(values)
+        result = run(A, multiplicity)
+        np.testing.assert_allclose(result.values[:multiplicity], 5, rtol=1e-12)
+        assert reference.sine(Q[:, 150:], result.vectors[:, :multiplicity]) <= 1e-8
+
+    def test_eigenvalues_closer_than_1e_minus_6(self):
+        values = np.r_[np.linspace(0.1, 1, 150), 2.0, 2.0 * (1 + 1e-7), 2.0 * (1 + 2e-7)]
+        A, Q = symmetric(values)
+        result = run(A, 3)
+        assert reference.sine(Q[:, 150:], result.vectors[:, :3]) <= 1e-8
+
+    def test_kept_out_vectors_stay_out(self):
+        values = np.linspace(1, 2, 100)
+        A, Q = symmetric(values)
+        result = run(A, 2, keep_out=Q[:, -3:])
+        np.testing.assert_allclose(result.values[:2], values[-5:-3][::-1])
+        np.testing.assert_allclose(Q[:, -3:].T @ result.vectors, 0, atol=1e-13)
+
+    def test_small_bases_restart_and_converge(self):
+        values = np.geomspace(1, 1e3, 300)
+        A, Q = symmetric(values)
+        result = run(A, 2, max_basis=18)
+        assert result.converged
+        assert result.n_steps > 18 // 3
+        assert reference.sine(Q[:, -2:], result.vectors[:, :2]) <= 1e-7
+
+    def test_exhausted_space_is_exact(self):
+        values = np.arange(1.0, 8)
+        A, _ = symmetric(values)
+        result = run(A, 5)
+        assert result.converged
+        np.testing.assert_allclose(result.values[:5], [7, 6, 5, 4, 3])
+
+    def test_rank_one_operator(self):
+        A, Q = symmetric(np.r_[np.zeros(49), 1.0])
+        result = run(A, 1)
+        assert result.converged
+        assert reference.sine(Q[:, -1:], result.vectors[:, :1]) <= 1e-8
+
+    def test_no_restart_left_is_said(self):
+        A, _ = symmetric(np.linspace(1, 1.01, 400))
+        result = run(A, 2, max_restarts=1)
+        assert not result.converged
+        assert result.angle > 1e-8
+
+
+class TestInverses:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_apply_inverts_m_on_the_complement_of_its_null_space(self, method):
+        X = make_manifold("s-curve", 250)
+        c = getattr(cpu, method)(X, reference.neighbors(X, 10), 2)
+        F = stack(c)
+        inverse = SquareInverse(F) if method == "standard" else SymmetricInverse(c, n_jobs=1)
+        ones = np.full((250, 1), 250**-0.5)
+        inverse.deflate(ones)
+        x = RNG.normal(size=(250, 3))
+        x -= x.mean(axis=0)
+        y = inverse.apply(x)
+        y -= y.mean(axis=0)
+        back = F.T @ (F @ y)
+        np.testing.assert_allclose(back, x, atol=1e-8 * np.abs(y).max())
+        expected = np.linalg.pinv((F.T @ F).toarray(), rcond=1e-13, hermitian=True) @ x
+        assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)
+
+    def test_the_left_null_vector_is_one(self):
+        X = make_manifold("swiss-roll", 300)
+        B = stack(cpu.standard(X, reference.neighbors(X, 8), 2))
+        inverse = SquareInverse(B)
+        inverse.deflate(np.full((300, 1), 300**-0.5))
+        assert np.linalg.norm(B.T @ inverse._left) <= 1e-12
+
+    def test_singular_matrices_are_refused(self):
+        A = csr_array(np.zeros((5, 5)))
+        with pytest.raises(ValueError, match="sparse LU factorisation broke down"):
+            Factorisation(A, shift=1e-15, pivot=0.0)
+
+    def test_weak_pivots_are_found_out(self):
+        # Tiny diagonal, large off-diagonal entries: without pivoting the LU is useless.
+        n = 60
+        A = csr_array(eye_array(n) * 1e-17 + eye_array(n, k=1) + eye_array(n, k=-1)).tocsr()
+        lu = Factorisation(A, shift=1e-20, pivot=0.0)
+        b = RNG.normal(size=(n, 1))
+        np.testing.assert_allclose(A @ lu.solve(b), b, atol=1e-10)
+        np.testing.assert_allclose(A.T @ lu.solve(b, transposed=True), b, atol=1e-10)
+
+
+class TestCertificate:
+    def test_norm(self):
+        F = csr_array(RNG.normal(size=(80, 50)))
+        true = np.linalg.norm(F.toarray(), 2)
+        assert 0.8 * true <= norm_estimate(F, 20) <= true * (1 + 1e-12)
+        assert norm_estimate(csr_array((4, 3))) == 0
+
+    def test_rayleigh_ritz_sorts_and_rotates(self):
+        F = csr_array(np.diag([3.0, 1.0, 2.0, 5.0]))
+        V = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+        values, vectors = rayleigh_ritz(F, np.vstack([V, np.zeros((1, 3))]))
+        np.testing.assert_allclose(values, [1, 2, 3])
+        np.testing.assert_allclose(np.abs(vectors), np.eye(4)[:, [1, 2, 0]], atol=1e-12)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_residuals_are_recomputed_from_f(self, method):
+        X = make_manifold("s-curve", 300)
+        index = reference.neighbors(X, 9)
+        F = reference.ROWS[method](X, index, 2)
+        model = LocallyLinearEmbedding(n_neighbors=9, method=method).fit(X)
+        Y, sigma = model.embedding_, model.spectrum_.values
+        true = np.linalg.norm(F.T @ (F @ Y) - Y * sigma**2, axis=0) / np.linalg.norm(F, 2) ** 2
+        np.testing.assert_allclose(model.spectrum_.residuals, true, rtol=0.5, atol=2e-15)
+
+    def test_not_converged_is_a_warning_and_is_recorded(self):
+        X = np.random.default_rng(0).normal(size=(900, 20))  # no manifold: a crowded spectrum
+        with pytest.warns(ConvergenceWarning, match="max_iter=1 restarts.*Raise max_iter"):
+            model = LocallyLinearEmbedding(n_neighbors=15, max_iter=1, reg=1e-2).fit(X)
+        assert not model.spectrum_.converged
+        assert "NOT CONVERGED" in str(model.spectrum_)
+
+    def test_converged_reads_well(self):
+        spectrum = LocallyLinearEmbedding(n_neighbors=8).fit(make_manifold("s-curve")).spectrum_
+        assert str(spectrum).startswith("converged")
+        assert "sparse LU of B = I - W" in str(spectrum)
+        assert spectrum.error == pytest.approx((spectrum.values**2).sum())
+
+
+class TestNullSpace:
+    def test_each_closed_class_is_a_null_vector_of_b(self):
+        X = two_clusters()
+        index = reference.neighbors(X, 8)
+        classes = closed_classes(index)
+        F = reference.ROWS["standard"](X, index, 2)
+        values = np.linalg.svd(F, compute_uv=False)
+        assert (values < 1e-10).sum() == len(classes) == 2
+        with pytest.warns(DisconnectedGraphWarning, match="2 closed classes"):
+            model = LocallyLinearEmbedding(n_neighbors=8, n_components=3).fit(X)
+        assert model.spectrum_.n_null == 2
+        assert model.spectrum_.converged
+        reference_values, V = reference.spectrum(F)
+        assert reference.sine(V[:, :3], model.embedding_) <= 1e-6
+        np.testing.assert_allclose(model.spectrum_.values, reference_values[:3], atol=1e-12)
+        # The first coordinate is constant on each cluster.
+        assert np.ptp(model.embedding_[:150, 0]) < 1e-6
+
+    def test_more_classes_than_coordinates(self):
+        X = np.concatenate([make_manifold("s-curve", 60, seed) + 100 * seed for seed in range(5)])
+        with pytest.warns(DisconnectedGraphWarning, match="5 closed classes"):
+            model = LocallyLinearEmbedding(n_neighbors=6, n_components=2).fit(X)
+        assert model.spectrum_.n_null == 5
+        assert model.spectrum_.gap == 0
+        F = reference.ROWS["standard"](X, reference.neighbors(X, 6), 2)
+        assert np.linalg.norm(F @ model.embedding_) < 1e-10
+
+    @pytest.mark.parametrize("method", ["modified", "ltsa", "hessian"])
+    def test_two_clusters_with_the_other_methods(self, method):
+        X = two_clusters()
+        index = reference.neighbors(X, 9)
+        F = reference.ROWS[method](X, index, 2)
+        values, V = reference.spectrum(F)
+        with pytest.warns(DisconnectedGraphWarning, match="2 closed classes"):
+            model = LocallyLinearEmbedding(n_neighbors=9, method=method, n_components=2).fit(X)
+        assert model.spectrum_.n_null == 1 + (values < 1e-10).sum()
+        assert reference.sine(V[:, :2], model.embedding_) <= 1e-6
+
+    def test_flat_data_have_their_coordinates_as_null_vectors(self):
+        X = np.column_stack([RNG.uniform(size=(400, 2)), np.zeros(400)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = LocallyLinearEmbedding(n_neighbors=12, method="ltsa").fit(X)
+        assert model.spectrum_.n_null == 3
+        assert model.spectrum_.gap > 0.9
+        assert reference.affine_residual(model.embedding_, X[:, :2]) < 1e-9
+
+    def test_points_that_are_nobodys_neighbour(self):
+        X = make_manifold("swiss-roll", 300)
+        X[7] = [500, 500, 500]
+        with pytest.warns(DisconnectedGraphWarning, match="1 point.*rows 7.*'ltsa'"):
+            LocallyLinearEmbedding(n_neighbors=10, method="ltsa").fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            LocallyLinearEmbedding(n_neighbors=10, method="modified").fit(X)
+
+    def test_more_null_vectors_than_coordinates_are_said(self):
+        # Without a ridge k > d neighbours rebuild X exactly: its three coordinates are null vectors.
+        X = make_manifold("swiss-roll", 400)
+        with pytest.warns(UserWarning, match=r"F has at least 4 null vectors.*n_components=2"):
+            model = LocallyLinearEmbedding(n_neighbors=12, reg=0).fit(X)
+        assert model.spectrum_.gap == 0
+
+
+def test_symmetric_data_keep_their_multiple_eigenvalues():
+    """A ring: all eigenvalues come in pairs, and both of a pair belong to the embedding."""
+    angle = 2 * np.pi * np.arange(400) / 400
+    X = np.column_stack([np.cos(angle), np.sin(angle)])
+    model = LocallyLinearEmbedding(n_neighbors=6, n_components=2, eigen_solver="arpack").fit(X)
+    assert model.spectrum_.values[0] == pytest.approx(model.spectrum_.values[1], rel=1e-6)
+    assert reference.affine_residual(model.embedding_, X) < 1e-6
+    assert model.spectrum_.gap > 0.5
+
+
+def test_matrix_and_rows_give_the_same_m():
+    X = make_manifold("swiss-hole", 200)
+    c = cpu.ltsa(X, reference.neighbors(X, 9), 2)
+    F = stack(c)
+    np.testing.assert_allclose((F.T @ F).toarray(), gram(c).toarray(), atol=1e-12)
+    with pytest.raises(ValueError, match="no neighbourhood gives"):
+        bottom_vectors(
+            type(c)(c.index, np.zeros_like(c.rows)),
+            2,
+            square=False,
+            classes=closed_classes(c.index),
+            solver="shift-invert",
+        )
