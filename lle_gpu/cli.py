@@ -8,14 +8,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import io
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,7 +214,7 @@ class _Source:
 def _embed(arguments: argparse.Namespace) -> None:
     begin = time.perf_counter()
     output, picture = _targets(arguments)
-    with report_to(ProgressBar()) if not arguments.quiet else contextlib.nullcontext():
+    with report_to(_Stages(io.StringIO() if arguments.quiet else sys.stderr)):
         source = _read(arguments)
         X = source.table.X
         say = _silence if arguments.quiet else _say
@@ -399,6 +402,33 @@ def _first_principal_component(X: NDArray[Any]) -> NDArray[Any]:
 
 
 # Printing
+
+
+class _Stages(ProgressBar):
+    """The progress bar, and a Ctrl-C that works at once in every stage.
+
+    LAPACK and SuperLU hold the interpreter for up to minutes, in which no ``KeyboardInterrupt`` can
+    be raised. There the signal kills the process, as it kills programs that do not handle it (130
+    in a shell, too); nothing is being written then.
+    """
+
+    HOLD_THE_INTERPRETER = ("dense", "factor")
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._handler: Any = None
+
+    def start(self, name: str, total: int | None) -> None:
+        super().start(name, total)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if name in self.HOLD_THE_INTERPRETER and in_main_thread:
+            self._handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def finish(self, name: str, seconds: float) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
+        super().finish(name, seconds)
 
 
 def _say(name: str, text: str) -> None:

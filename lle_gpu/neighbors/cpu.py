@@ -55,14 +55,23 @@ class _KDTree:
     spare = 2
 
     def __init__(self, X: NDArray[Any], n_jobs: int | None) -> None:
+        # Points and queries in spatial order find each other in the cache: half the time at a
+        # million points.
+        self._order = _spatial_order(X)
         # Sliding midpoints build faster than medians and query as fast.
-        self._tree = cKDTree(X, balanced_tree=False)
+        self._tree = cKDTree(X[self._order], balanced_tree=False)
         self._n_jobs = n_jobs
 
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
+        order = _spatial_order(points)
         wanted = np.arange(1, count + 1)  # a list keeps the axis when count is 1
-        distance, index = self._tree.query(points, wanted, workers=effective_jobs(self._n_jobs))
-        return distance * distance, index
+        found, where = self._tree.query(
+            points[order], wanted, workers=effective_jobs(self._n_jobs)
+        )
+        distance, index = np.empty_like(found), np.empty_like(where)
+        distance[order] = found * found
+        index[order] = self._order[where]
+        return distance, index
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
         return (points.shape[1] + 8) * EPS * distance
@@ -270,6 +279,20 @@ class _SquaredScikitLearn(_ScikitLearn):
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
         return (points.shape[1] + 8) * EPS * distance
+
+
+def _spatial_order(points: NDArray[Any], bits: int = 10) -> Index:
+    """Order along a Morton curve through the three widest features, cells of 2^-10 of each."""
+    low = points.min(axis=0).astype(np.float64)
+    extent = points.max(axis=0) - low
+    widest = np.argsort(-extent, kind="stable")[:3]
+    scale = (2**bits - 1) / np.where(extent[widest] > 0, extent[widest], 1.0)
+    cell = ((points[:, widest] - low[widest]) * scale).astype(np.uint32)
+    key = np.zeros(len(points), dtype=np.uint32)
+    for bit in range(bits):
+        for axis in range(len(widest)):
+            key |= ((cell[:, axis] >> bit) & 1) << (bit * len(widest) + axis)
+    return np.argsort(key, kind="stable")
 
 
 def _without_self(near: Index, exact: Float, own: Index) -> tuple[Index, Float]:

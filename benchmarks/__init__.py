@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks.compare``, from the repository's root. See README.md."""
