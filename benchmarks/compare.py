@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         "cases": [],
     }
     path = options.json or _default_path()
+    if path.is_dir():
+        parser.error(f"cannot write --json {path}: it is a folder, give a file in it")
     try:
         _write(record, path)
     except OSError as error:
@@ -212,8 +214,11 @@ def _default_path() -> Path:
 def _write(record: dict[str, Any], path: Path) -> None:
     """Write the record, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(record, indent=1) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

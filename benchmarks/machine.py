@@ -76,12 +76,11 @@ def _blas() -> list[str]:
     import scipy.linalg  # noqa: F401  loads SciPy's BLAS; NumPy's comes with it
     from threadpoolctl import threadpool_info
 
-    found = [
+    return sorted({
         f"{pool['internal_api']} {pool['version']} ({pool['num_threads']} threads)"
         for pool in threadpool_info()
         if pool["user_api"] == "blas"
-    ]
-    return list(dict.fromkeys(found))
+    })
 
 
 def _commit() -> str:

@@ -48,8 +48,8 @@ __all__ = ["main"]
 PICTURES = (".png", ".pdf", ".svg")
 DOTS_PER_INCH = 150
 DEFAULT_NEIGHBORS = 12
-# More classes than this in numbers that are not integers are values, not classes.
-MOST_NUMERIC_CLASSES = 40
+# More different numbers than this in a column of labels are a quantity, not classes.
+MOST_INTEGER_CLASSES, MOST_FRACTIONAL_CLASSES = 40, 10
 BAD_INPUT, INTERRUPTED = 2, 130
 # What a user can mend, and therefore gets as one line instead of a traceback.
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, GpuUnavailableError, MemoryError)
@@ -89,9 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         with _readable_warnings():
             arguments.run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output, such as head, has gone: not our trouble
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\nlle-gpu: interrupted, nothing more is written", file=sys.stderr)
         return INTERRUPTED
@@ -123,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     info = commands.add_parser("info", help="versions, threads, and what a GPU would need")
-    info.set_defaults(run=lambda arguments: print(lle_gpu.show_config()))
+    info.set_defaults(run=lambda arguments: _print(lle_gpu.show_config()))
 
     embed = commands.add_parser(
         "embed",
@@ -135,57 +132,110 @@ def _parser() -> argparse.ArgumentParser:
     )
     embed.set_defaults(run=_embed)
     embed.add_argument(
-        "input", metavar="INPUT",
+        "input",
+        metavar="INPUT",
         help=f"a file ({', '.join(READERS)}), or one of {', '.join(DATASETS)}",
-    )  # fmt: skip
+    )
 
     group = embed.add_argument_group("what to read")
     add = group.add_argument
     add("-n", "--n-samples", type=int, metavar="N", help="points of a built-in data set")
-    add("--label-column", metavar="COLUMN",
+    add(
+        "--label-column",
+        metavar="COLUMN",
         help="name or number (from 0) of the column that holds classes: not embedded, but written "
-        "and shown")  # fmt: skip
+        "and shown",
+    )
     columns = group.add_mutually_exclusive_group()
-    columns.add_argument("--columns", type=_comma_list, metavar="A,B,...",
-                         help="columns to embed, by name or number; default: all")  # fmt: skip
-    columns.add_argument("--drop", type=_comma_list, metavar="A,B,...",
-                         help="columns to leave out")  # fmt: skip
-    add("--header", action=argparse.BooleanOptionalAction, default=None,
-        help="whether a CSV file's first line has names; default: find out")  # fmt: skip
+    columns.add_argument(
+        "--columns",
+        type=_comma_list,
+        metavar="A,B,...",
+        help="columns to embed, by name or number; default: all",
+    )
+    columns.add_argument("--drop", type=_comma_list, metavar="A,B,...", help="columns to leave out")
+    add(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether a CSV file's first line has names; default: find out",
+    )
     add("--key", help="array of an .npz file; default: X, or the only one with two axes")
 
     group = embed.add_argument_group("how to embed")
     add = group.add_argument
     add("--method", choices=tuple(METHODS), default="standard", help="default: %(default)s")
-    add("-k", "--n-neighbors", type=int, metavar="K",
-        help="default: what suits the data and the method; it is printed")  # fmt: skip
+    add(
+        "-k",
+        "--n-neighbors",
+        type=int,
+        metavar="K",
+        help="default: what suits the data and the method; it is printed",
+    )
     add("-d", "--n-components", type=int, default=2, metavar="D", help="default: %(default)s")
     defaults = LocallyLinearEmbedding()
-    add("--reg", type=float, default=defaults.reg, metavar="R",
-        help="ridge on the weights, in units of the local trace; default: %(default)s")  # fmt: skip
+    add(
+        "--reg",
+        type=float,
+        default=defaults.reg,
+        metavar="R",
+        help="ridge on the weights, in units of the local trace; default: %(default)s",
+    )
     add("--metric", default=defaults.metric, help="of the neighbours; default: %(default)s")
-    add("--neighbors-algorithm", choices=ALGORITHMS, default=defaults.neighbors_algorithm,
-        help="default: %(default)s")  # fmt: skip
-    add("--eigen-solver", choices=SOLVERS, default=defaults.eigen_solver,
-        help="default: %(default)s")  # fmt: skip
-    add("--tol", type=float, default=defaults.tol, metavar="T",
-        help="angle to the true vectors' space; default: %(default)s")  # fmt: skip
-    add("--max-iter", type=int, default=defaults.max_iter, metavar="I",
-        help="restarts of the iteration; default: %(default)s")  # fmt: skip
-    add("--random-state", type=int, metavar="SEED",
-        help="of the iteration's start and of the made-up data; default: a fixed one")  # fmt: skip
+    add(
+        "--neighbors-algorithm",
+        choices=ALGORITHMS,
+        default=defaults.neighbors_algorithm,
+        help="default: %(default)s",
+    )
+    add(
+        "--eigen-solver",
+        choices=SOLVERS,
+        default=defaults.eigen_solver,
+        help="default: %(default)s",
+    )
+    add(
+        "--tol",
+        type=float,
+        default=defaults.tol,
+        metavar="T",
+        help="angle to the true vectors' space; default: %(default)s",
+    )
+    add(
+        "--max-iter",
+        type=int,
+        default=defaults.max_iter,
+        metavar="I",
+        help="restarts of the iteration; default: %(default)s",
+    )
+    add(
+        "--random-state",
+        type=int,
+        metavar="SEED",
+        help="of the iteration's start and of the made-up data; default: a fixed one",
+    )
     add("--n-jobs", type=int, metavar="J", help="threads; default: all cores")
     add("--device", choices=DEVICES, default=defaults.device, help="default: %(default)s")
 
     group = embed.add_argument_group("what to write")
     add = group.add_argument
-    add("-o", "--output", type=Path, metavar="OUT",
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
         help=f"{', '.join(WRITERS)}; .npz has the certificate, too. "
-        "Default, without --plot: INPUT's name with _lle.npy, in this folder")  # fmt: skip
+        "Default, without --plot: INPUT's name with _lle.npy, in this folder",
+    )
     add("--plot", type=Path, metavar="FILE", help=f"picture: {', '.join(PICTURES)}")
-    add("--plot-span", type=float, default=1.0, metavar="S",
+    add(
+        "--plot-span",
+        type=float,
+        default=1.0,
+        metavar="S",
         help="share of the points that the picture reaches over, to look past outliers; "
-        "default: %(default)s, all")  # fmt: skip
+        "default: %(default)s, all",
+    )
     add("-q", "--quiet", action="store_true", help="print warnings and errors only")
     return parser
 
@@ -218,8 +268,11 @@ def _embed(arguments: argparse.Namespace) -> None:
         source = _read(arguments)
         X = source.table.X
         say = _silence if arguments.quiet else _say
-        say("data", f"{arguments.input}: {X.shape[0]} x {X.shape[1]} {X.dtype}"
-            f"{_classes(source.table)}{source.description}")  # fmt: skip
+        say(
+            "data",
+            f"{arguments.input}: {X.shape[0]} x {X.shape[1]} {X.dtype}"
+            f"{_classes(source.table)}{source.description}",
+        )
         for remark in source.table.remarks:
             say("", remark)
 
@@ -238,8 +291,11 @@ def _embed(arguments: argparse.Namespace) -> None:
             device=arguments.device,
             metric=arguments.metric,
         )
-        say("parameters", f"method {lle.method}, n_neighbors {n_neighbors}{reason}, n_components "
-            f"{lle.n_components}{_changed(lle)}; {effective_jobs(lle.n_jobs)} threads")  # fmt: skip
+        say(
+            "parameters",
+            f"method {lle.method}, n_neighbors {n_neighbors}{reason}, n_components "
+            f"{lle.n_components}{_changed(lle)}; {effective_jobs(lle.n_jobs)} threads",
+        )
         Y = lle.fit_transform(X)
         for name, line in zip(("certificate", "", ""), str(lle.spectrum_).split("\n"), strict=True):
             say(name, line)
@@ -273,7 +329,9 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
         check_writable(path)
         source = Path(arguments.input)
         if source.exists() and path.exists() and path.samefile(source):
-            raise ValueError(f"{option} {path} is the input, which would be lost: choose another name")
+            raise ValueError(f"{option} {path} is the input, which would be lost: use another name")
+    if picture is None and arguments.plot_span != 1:
+        raise ValueError("--plot-span is for pictures: give --plot FILE, too")
     # Missing packages should be known before a long computation, not after.
     if picture is not None:
         if not 0 < arguments.plot_span <= 1:
@@ -312,7 +370,7 @@ def _read(arguments: argparse.Namespace) -> _Source:
         data = load(name, arguments.n_samples, arguments.random_state or 0)
         return _Source(name, Table(data.X, data.labels), data, f" ({data.description})")
     path = Path(name)
-    if not path.exists():
+    if not name or not path.exists():
         close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"built in are {', '.join(DATASETS)}"
         raise FileNotFoundError(f"no file {name!r}, and no built-in data set of that name; {hint}")
@@ -342,11 +400,14 @@ def _n_neighbors(arguments: argparse.Namespace, source: _Source, n: int) -> tupl
 
 
 def _classes(table: Table) -> str:
-    """How many classes the labels have, if there are labels."""
-    if table.labels is None:
+    """What the labels are, if there are labels."""
+    labels = table.labels
+    if labels is None:
         return ""
-    labels = table.labels.astype(str) if table.labels.dtype == object else table.labels
-    return f", {len(np.unique(labels))} different values of {table.label_name}"
+    if _are_values(labels):
+        return f", values of {table.label_name}"
+    count = len(np.unique(labels.astype(str) if labels.dtype == object else labels))
+    return f", {count} classes" + (f" of {table.label_name}" if table.label_name != "label" else "")
 
 
 def _changed(lle: LocallyLinearEmbedding) -> str:
@@ -387,12 +448,12 @@ def _draw(picture: Path, Y: NDArray[Any], lle: Any, source: _Source, span: float
 
 
 def _are_values(labels: NDArray[Any]) -> bool:
-    """Whether a column of labels is a quantity: fractions, and too many for classes."""
-    return (
-        labels.dtype.kind == "f"
-        and len(np.unique(labels)) > MOST_NUMERIC_CLASSES
-        and bool((labels != np.round(labels)).any())
-    )
+    """Whether a column of labels is a quantity: numbers, and too many for classes."""
+    if labels.dtype.kind not in "fiu":
+        return False
+    fractional = bool((labels != np.round(labels)).any())
+    most = MOST_FRACTIONAL_CLASSES if fractional else MOST_INTEGER_CLASSES
+    return len(np.unique(labels)) > most
 
 
 def _first_principal_component(X: NDArray[Any]) -> NDArray[Any]:
@@ -431,8 +492,15 @@ class _Stages(ProgressBar):
         super().finish(name, seconds)
 
 
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)  # flushed, to keep its place among the stages
+    except BrokenPipeError:  # the reader, such as head, has seen enough: the files are still wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say(name: str, text: str) -> None:
-    print(f"{name:<12}{text}", flush=True)  # flushed, to keep its place among the stages
+    _print(f"{name:<12}{text}")
 
 
 def _silence(name: str, text: str) -> None:
@@ -441,7 +509,7 @@ def _silence(name: str, text: str) -> None:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):
-        return f"not enough memory ({_joined(error) or 'no details'}): use fewer points or neighbours"
+        return f"not enough memory ({_joined(error)}): use fewer points or neighbours"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return _joined(error) or type(error).__name__

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,12 +20,23 @@ from numpy.typing import NDArray
 
 from lle_gpu.spectral import Spectrum
 
-__all__ = ["READERS", "WRITERS", "Table", "check_writable", "read_table", "write_embedding"]
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "Selection",
+    "Table",
+    "check_writable",
+    "read_table",
+    "write_embedding",
+]
 
 Array = NDArray[Any]
 # Names under which an .npz file may hold the points and their classes.
 DATA_KEY, LABEL_KEYS = "X", ("y", "labels", "label")
-DELIMITERS = (",", ";", "\t", "|")
+# In the order tried: where decimals have commas, the delimiter is a semicolon.
+DELIMITERS = ("\t", ";", "|", ",")
+# What stands for a missing number, and is no column's name.
+MISSING = ("", "na", "n/a", "null", "none", "?", "-")
 PREVIEW_LINES = 100
 
 
@@ -93,13 +104,23 @@ def read_table(path: Path, selection: Selection) -> Table:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{path}: cannot read {path.suffix or 'a file without extension'}: use "
-                         f"{', '.join(READERS)}")  # fmt: skip
+        raise ValueError(
+            f"{path}: cannot read {path.suffix or 'a file without extension'}: use "
+            f"{', '.join(READERS)}"
+        )
     if reader is not _read_npz and selection.key is not None:
         raise ValueError(f"--key={selection.key} names an array of an .npz file, and {path} is not")
     if reader is not _read_text and selection.header is not None:
         raise ValueError(f"--header and --no-header are for CSV files, and {path} is not")
-    return reader(path, selection)
+    table = reader(path, selection)
+    if not np.isfinite(table.X).all():
+        rows = np.flatnonzero(~np.isfinite(table.X).all(axis=1))
+        shown = ", ".join(map(str, rows[:8])) + ", ..." * (len(rows) > 8)
+        raise ValueError(
+            f"{path}: {len(rows)} of {len(table.X)} rows hold NaN or infinity (counted from 0: "
+            f"{shown}). Remove them, fill them in, or leave out their columns with --drop"
+        )
+    return table
 
 
 def check_writable(path: Path) -> None:
@@ -107,18 +128,20 @@ def check_writable(path: Path) -> None:
 
     Raises
     ------
-    FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
+    OSError
+        With the reason; a file that is there is left as it is.
     """
     folder = path.parent
     if not folder.exists():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"cannot write {path}: {folder} is not a folder")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK):
-        raise PermissionError(f"cannot write {path}: no permission to write to {target}")
+    try:
+        # Permissions alone do not tell: file systems can be full, read-only or peculiar.
+        if path.exists():
+            path.open("r+b").close()
+        else:
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_embedding(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
@@ -142,8 +165,10 @@ def _find(wanted: str, names: Sequence[str], path: Path, option: str) -> int:
     """Position of a column, given by name or by number."""
     found = [j for j, name in enumerate(names) if name == wanted]
     if len(found) > 1:
-        raise ValueError(f"{path}: {option}: {len(found)} columns are called {wanted!r}; use a "
-                         f"number ({', '.join(map(str, found))})")  # fmt: skip
+        raise ValueError(
+            f"{path}: {option}: {len(found)} columns are called {wanted!r}; use a "
+            f"number ({', '.join(map(str, found))})"
+        )
     if found:
         return found[0]
     try:
@@ -217,7 +242,7 @@ def _read_npy(path: Path, selection: Selection) -> Table:
     array = _load(path)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path}: this is an .npz archive; rename it")
-    return _from_array(path, array, selection, None)
+    return _from_array(path, Table(array), selection)
 
 
 def _read_npz(path: Path, selection: Selection) -> Table:
@@ -242,30 +267,28 @@ def _read_npz(path: Path, selection: Selection) -> Table:
         raise ValueError(
             f"{path}: {wanted}; it holds {'; '.join([shapes, *remarks])}. Choose one with --key"
         )
-    if selection.key is None:
-        remarks.append(f"array {key!r} of {shapes}")
     n = len(arrays[key]) if arrays[key].ndim else 0
-    labels = next((arrays[k] for k in LABEL_KEYS if k in arrays and arrays[k].shape == (n,)), None)
-    return _from_array(path, arrays[key], selection, labels, tuple(remarks))
+    label = next((k for k in LABEL_KEYS if k in arrays and arrays[k].shape == (n,)), None)
+    if len(arrays) > 1:
+        remarks.append(f"array {key!r}" + (f", labels from {label!r}" if label else ""))
+    labels = None if label is None else arrays[label]
+    table = Table(arrays[key], labels, label or "label", tuple(remarks))
+    return _from_array(path, table, selection)
 
 
-def _from_array(
-    path: Path,
-    array: Array,
-    selection: Selection,
-    labels: Array | None,
-    remarks: tuple[str, ...] = (),
-) -> Table:
-    if array.ndim != 2:
-        raise ValueError(f"{path}: the array has shape {array.shape}, but data are (n, n_features)")
+def _from_array(path: Path, table: Table, selection: Selection) -> Table:
+    """The wanted columns of an array."""
+    array = table.X
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{path}: the array holds {array.dtype}, not real numbers")
-    if selection.label is selection.columns is selection.drop is None:
-        return Table(array, labels, remarks=remarks)
+    if array.ndim != 2:
+        raise ValueError(f"{path}: the array has shape {array.shape}, but data are (n, n_features)")
     chosen, label = _select(_names(array.shape[1], None), selection, path)
+    if len(chosen) < array.shape[1]:
+        table = replace(table, X=array[:, chosen])
     if label is not None:
-        labels = array[:, label]
-    return Table(array[:, chosen], labels, remarks=remarks)
+        table = replace(table, labels=array[:, label], label_name=f"column {label}")
+    return table
 
 
 # CSV
@@ -286,17 +309,13 @@ def _read_text(path: Path, selection: Selection) -> Table:
     else:
         rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     header = _has_header(rows) if selection.header is None else selection.header
-    width = len(rows[0])
-    names = _names(width, rows[0] if header else None)
+    names = _names(len(rows[0]), [name.lstrip("# ") for name in rows[0]] if header else None)
     body = rows[1:] if header else rows
     if not body:
         raise ValueError(f"{path}: the file has a header and no data")
-    for number, row in enumerate(body):
-        if len(row) != width:
-            raise ValueError(
-                f"{path}: row {number} of the data (from 0) has {len(row)} fields, but the first "
-                f"line has {width}"
-            )
+    layout = _Layout(path, delimiter, preview.index(lines[0]) + header, names)
+    if any(len(row) != len(names) for row in body):
+        raise layout.fault([])
     remarks = [
         f"delimiter {'white space' if delimiter is None else repr(delimiter)}, "
         + ("a header line" if header else "no header line")
@@ -305,57 +324,93 @@ def _read_text(path: Path, selection: Selection) -> Table:
     if row_numbers and selection.columns is None:
         remarks.append("the first column has no name and counts the rows: it is left out")
     chosen, label = _select(names, selection, path, row_numbers)
-    bad = [j for j in chosen if not all(_is_number(row[j]) for row in body)]
-    example = next((row[j] for j in bad for row in body if not _is_number(row[j])), "")
-    _refuse_text(path, names, bad, f"for example {example!r}" if example else "a field is empty")
+    text = [j for j in chosen if not any(_is_number(row[j]) for row in body)]
+    if text:
+        example = body[0][text[0]]
+        comma = ": write decimals with a point" if _is_number(example.replace(",", ".")) else ""
+        _refuse_text(path, names, text, f"for example {example!r}{comma}")
 
-    skip = preview.index(lines[0]) + header  # blank lines before the first, too
-    X = _load_text(path, delimiter, skip, chosen, float)
-    labels = None
-    if label is not None:
-        labels = _as_labels(_load_text(path, delimiter, skip, [label], str)[:, 0])
+    X = layout.load(chosen, float)
+    labels = None if label is None else _as_labels(layout.load([label], str)[:, 0])
     name = names[label] if label is not None and header else "label"
     return Table(X, labels, name, tuple(remarks))
 
 
-def _load_text(
-    path: Path, delimiter: str | None, skip: int, columns: list[int], dtype: type
-) -> Array:
-    try:
-        return np.loadtxt(
-            path, dtype=dtype, delimiter=delimiter, skiprows=skip, usecols=columns,
-            ndmin=2, comments=None, quotechar='"', encoding="utf-8-sig",
-        )  # fmt: skip
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {error} (rows of data counted from 0). Mend or remove that row"
-        ) from error
+@dataclass(frozen=True)
+class _Layout:
+    """How a text file is to be read."""
+
+    path: Path
+    delimiter: str | None  # None: white space
+    skip: int  # lines before the data
+    names: Sequence[str]
+
+    def load(self, columns: Sequence[int], dtype: type) -> Array:
+        """Read columns."""
+        try:
+            return np.loadtxt(
+                self.path,
+                dtype=dtype,
+                delimiter=self.delimiter,
+                skiprows=self.skip,
+                usecols=columns,
+                ndmin=2,
+                comments=None,
+                quotechar='"',
+                encoding="utf-8-sig",
+            )
+        except ValueError as error:
+            raise self.fault(columns if dtype is float else []) from error
+
+    def fault(self, columns: Sequence[int]) -> ValueError:
+        """The first line that has not as many fields as it should, or no numbers in ``columns``."""
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=self.delimiter or "\n", skipinitialspace=True)
+            for row in reader:
+                where = f"{self.path}, line {reader.line_num}"
+                if reader.line_num <= self.skip or not "".join(row).strip():
+                    continue
+                fields = row if self.delimiter else row[0].split()
+                if len(fields) != len(self.names):
+                    return ValueError(
+                        f"{where}: {len(fields)} fields instead of {len(self.names)}; mend or "
+                        "remove it"
+                    )
+                for j in columns:
+                    if not _is_number(fields[j]):
+                        what = repr(fields[j]) if fields[j].strip() else "an empty field"
+                        return ValueError(
+                            f"{where}, column {self.names[j]!r}: {what} is not a number; fill it "
+                            "in, remove the line, or leave out the column with --drop"
+                        )
+        return ValueError(f"{self.path}: NumPy cannot read it as a table")
 
 
 def _delimiter(lines: Sequence[str]) -> str | None:
-    """The delimiter that splits the first lines into the most fields, equally many; None: blanks."""
-    counts = {
-        d: {len(row) for row in csv.reader(lines, delimiter=d, skipinitialspace=True)}
-        for d in DELIMITERS
-    }
-    even = {d: count.pop() for d, count in counts.items() if len(count) == 1}
-    best = max(even, key=lambda d: even[d], default=None)
-    if best is not None and even[best] > 1:
-        return best
+    """The delimiter that splits all of the first lines alike; None: white space."""
+    for delimiter in DELIMITERS:
+        widths = {len(row) for row in csv.reader(lines, delimiter=delimiter)}
+        if len(widths) == 1 and widths.pop() > 1:
+            return delimiter
     # None fits all lines: take what occurs in the first, so that the odd line can be reported.
     return next((d for d in DELIMITERS if d in lines[0]), None)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names columns: text over numbers, text only, or 0, 1, 2, ..."""
+    """Whether the first row names columns: text only, text over numbers, or 0, 1, 2, ..."""
     first = rows[0]
-    if not any(_is_number(field) for field in first):
-        return True
     second = rows[1] if len(rows) > 1 else []
-    if any(_is_number(b) and not _is_number(a) for a, b in zip(first, second, strict=False)):
-        return True
     numbers = [field for field in first if _is_number(field)]
-    return len(numbers) > 2 and numbers == [str(j) for j in range(len(numbers))]
+    if not numbers:
+        return True
+    if any(
+        _is_number(below) and not _is_number(above) and above.strip().lower() not in MISSING
+        for above, below in zip(first, second, strict=False)
+    ):
+        return True
+    # What pandas writes for columns without names, after an empty field for its index.
+    counts = numbers == [str(j) for j in range(len(numbers))]
+    return counts and (len(numbers) > 2 or first[0] == "")
 
 
 def _row_number_column(names: Sequence[str], body: Sequence[Sequence[str]]) -> list[int]:
@@ -400,8 +455,10 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
         chosen, label = _select(names, selection, path, index)
         types = [schema.field(j).type for j in range(len(names))]
         numeric = (
-            pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean,
-        )  # fmt: skip
+            pyarrow.types.is_integer,
+            pyarrow.types.is_floating,
+            pyarrow.types.is_boolean,
+        )
         bad = [j for j in chosen if not any(test(types[j]) for test in numeric)]
         example = f"{names[bad[0]]} is {types[bad[0]]}" if bad else ""
         _refuse_text(path, names, bad, example)
@@ -422,7 +479,8 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
 
 
 def _header(Y: Array, table: Table) -> list[str]:
-    return [f"lle{j}" for j in range(Y.shape[1])] + ([] if table.labels is None else [table.label_name])
+    names = [f"lle{j}" for j in range(Y.shape[1])]
+    return names if table.labels is None else [*names, table.label_name]
 
 
 def _write_npy(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:

@@ -21,9 +21,17 @@ Float = NDArray[np.float64]
 # Ten colours that stay apart for colour-blind eyes and in grey.
 # M. A. Petroff: Accessible color sequences for data visualization. arXiv:2107.02270 (2021).
 CLASS_COLOURS = (
-    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
-    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
-)  # fmt: skip
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
 COLOUR_MAP = "viridis"
 MISSING_COLOUR = "#c8c8c8"
 LEGEND_MAX = 40
@@ -198,9 +206,16 @@ def compare_methods(
     colours.draw_key(figure, axes)
     for ax, (name, Y) in zip(axes, arrays.items(), strict=True):
         plot_embedding(
-            Y, labels=labels, values=values, title=name, key=False, ax=ax, label_name=label_name,
-            value_name=value_name, **options,
-        )  # fmt: skip
+            Y,
+            labels=labels,
+            values=values,
+            title=name,
+            key=False,
+            ax=ax,
+            label_name=label_name,
+            value_name=value_name,
+            **options,
+        )
     return figure
 
 
@@ -240,9 +255,13 @@ class _Colours:
                 rest = f"and {len(self.classes) - len(shown)} more"
                 handles.append(Line2D([], [], linestyle="", label=rest))
             options = {
-                "title": self.name, "frameon": False, "ncols": -(-len(handles) // 21),
-                "handletextpad": 0.1, "labelcolor": INK, "alignment": "left",
-            }  # fmt: skip
+                "title": self.name,
+                "frameon": False,
+                "ncols": -(-len(handles) // 21),
+                "handletextpad": 0.1,
+                "labelcolor": INK,
+                "alignment": "left",
+            }
             if len(axes) == 1:
                 legend = axes[0].legend(
                     handles=handles, loc="upper left", bbox_to_anchor=(1, 1), **options
@@ -276,7 +295,7 @@ def _colour(
         numbers = np.asarray(_one_each(values, n, "values"), dtype=float)
         known = np.isfinite(numbers)
         if not known.any():
-            raise ValueError(f"values: none of the {n} is finite; leave them out to draw one colour")
+            raise ValueError(f"values: none of the {n} is finite; leave values out")
         low, high = float(numbers[known].min()), float(numbers[known].max())
         scaled = (np.where(known, numbers, low) - low) / ((high - low) or 1.0)
         rgba = matplotlib.colormaps[COLOUR_MAP](scaled)
@@ -340,9 +359,15 @@ def _zoom(ax: Any, points: Float, span: float) -> NDArray[np.bool_]:
     if in_a_dot.mean() >= CROWDED:
         remarks.append(f"{int(in_a_dot.sum())} of {len(points)} points lie in one dot")
     ax.annotate(
-        "\n".join(remarks), (1, 1), xycoords="axes fraction", xytext=(0, 2),
-        textcoords="offset points", ha="right", fontsize=8, color=INK,
-    )  # fmt: skip
+        "\n".join(remarks),
+        (1, 1),
+        xycoords="axes fraction",
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=INK,
+    )
     return inside
 
 

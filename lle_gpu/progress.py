@@ -138,9 +138,14 @@ class ProgressBar(StageTimes):
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=f"  {name}", total=total, delay=self._delay, leave=False,
-                file=self._stream, unit_scale=True, dynamic_ncols=True,
-            )  # fmt: skip
+                desc=f"  {name}",
+                total=total,
+                delay=self._delay,
+                leave=False,
+                file=self._stream,
+                unit_scale=True,
+                dynamic_ncols=True,
+            )
 
     def advance(self, steps: int) -> None:
         """Move the bar, or count."""

@@ -85,6 +85,7 @@ class TestTheCommand:
             (["--case", "no-such"], "no case is called 'no-such': --list shows their names"),
             (["--case", "roll-standard-3*0?k"], "matches slow cases only"),
             (["--json", "no/such/folder.json"], "cannot write --json no/such/folder.json: No such"),
+            (["--json", "."], "cannot write --json .: it is a folder, give a file in it"),
             (["--report", "no-such.json"], "cannot read --report no-such.json: No such file"),
             (["--report", "README.md"], "--report README.md is not JSON"),
             (["--repeat", "0"], "0 must be positive"),
@@ -98,6 +99,7 @@ class TestTheCommand:
             compare.main(arguments)
         assert exit_.value.code == 2
         assert message in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
     def test_list(self, capsys):
         assert compare.main(["--list"]) == 0

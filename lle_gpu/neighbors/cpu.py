@@ -30,7 +30,7 @@ EPS = float(np.finfo(np.float64).eps)
 # scikit-learn uses, too).
 TREE_MAX_FEATURES = 15
 # Bytes of candidates (distance and index, 16 each) held at once.
-CANDIDATE_BYTES = 1 << 27
+CANDIDATE_BYTES = 1 << 25
 
 
 class _Search(Protocol):
