@@ -121,20 +121,40 @@ def _cases() -> list[Case]:
     both = ("sklearn-arpack", "sklearn-auto")
     digits: dict[str, Any] = {"data": "digits", "n": 1797}
     cases += [
-        Case("digits-standard-d10", method="standard", k=10, d=10, opponents=(*both, "tapkee"),
-             **digits),
+        Case(
+            "digits-standard-d10",
+            method="standard",
+            k=10,
+            d=10,
+            opponents=(*both, "tapkee"),
+            **digits,
+        ),
         Case("digits-modified-d10", method="modified", k=12, d=10, opponents=both, **digits),
         Case("digits-ltsa-d10", method="ltsa", k=12, d=10, opponents=(*both, "tapkee"), **digits),
         Case("digits-standard-d2", method="standard", k=30, d=2, **digits),
-        Case("digits-modified-d2", method="modified", k=30, d=2, opponents=("sklearn-arpack",),
-             **digits),
+        Case(
+            "digits-modified-d2",
+            method="modified",
+            k=30,
+            d=2,
+            opponents=("sklearn-arpack",),
+            **digits,
+        ),
         Case("digits-hessian-d2", method="hessian", k=30, d=2, **digits),
         Case("digits-ltsa-d2", method="ltsa", k=30, d=2, **digits),
     ]
     # tapkee's Python module cannot place new points.
     cases += [
-        Case("roll-transform", n=n, method="standard", timed="transform", n_new=100_000,
-             opponents=("sklearn-arpack",), slow=n >= 100_000, **roll)
+        Case(
+            "roll-transform",
+            n=n,
+            method="standard",
+            timed="transform",
+            n_new=100_000,
+            opponents=("sklearn-arpack",),
+            slow=n >= 100_000,
+            **roll,
+        )
         for n in (10_000, 100_000)
     ]
     return cases

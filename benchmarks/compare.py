@@ -73,8 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
             names = [OURS, *(name for name in case.opponents if name in options.opponents)]
             results = _run_case(case, names, options.repeat, options.timeout)
             record["cases"].append(
-                {"name": case.name, "description": case.description, **asdict(case),
-                 "results": results}
+                {
+                    "name": case.name,
+                    "description": case.description,
+                    **asdict(case),
+                    "results": results,
+                }
             )
             # After every case, so that an interrupt or a crash loses one case at most.
             _write(record, path)
@@ -147,8 +151,10 @@ def _run(case: Case, name: str, timeout: float) -> tuple[Run, Any]:
 def _timed_out(started: Path, timeout: float) -> Run:
     """A run that was ended: ``seconds`` is how long its clock ran, if it had been started."""
     if not started.exists():
-        return {"status": "timeout",
-                "error": f"not ready to be timed after {timeout:g} s: try a larger --timeout"}
+        return {
+            "status": "timeout",
+            "error": f"not ready to be timed after {timeout:g} s: try a larger --timeout",
+        }
     return {"status": "timeout", "seconds": time.time() - started.stat().st_mtime}
 
 
@@ -166,18 +172,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a few hundred points: a smoke test")
     opponents = [name for name in IMPLEMENTATIONS if name != OURS]
     parser.add_argument(
-        "--opponents", nargs="*", default=opponents, choices=opponents, metavar="NAME",
+        "--opponents",
+        nargs="*",
+        default=opponents,
+        choices=opponents,
+        metavar="NAME",
         help=f"of {', '.join(opponents)}; none after it: lle_gpu alone (default: the case's own)",
     )
     parser.add_argument(
         "--repeat", type=_positive(int), default=3, metavar="N", help="runs of each (default: 3)"
     )
     parser.add_argument(
-        "--timeout", type=_positive(float), default=600.0, metavar="SECONDS",
+        "--timeout",
+        type=_positive(float),
+        default=600.0,
+        metavar="SECONDS",
         help="for each process, the making of the data included (default: 600)",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE",
+        "--json",
+        type=Path,
+        metavar="FILE",
         help="the record (default: benchmarks/results/local/compare-<date>.json)",
     )
     parser.add_argument(

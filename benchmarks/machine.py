@@ -76,11 +76,13 @@ def _blas() -> list[str]:
     import scipy.linalg  # noqa: F401  loads SciPy's BLAS; NumPy's comes with it
     from threadpoolctl import threadpool_info
 
-    return sorted({
-        f"{pool['internal_api']} {pool['version']} ({pool['num_threads']} threads)"
-        for pool in threadpool_info()
-        if pool["user_api"] == "blas"
-    })
+    return sorted(
+        {
+            f"{pool['internal_api']} {pool['version']} ({pool['num_threads']} threads)"
+            for pool in threadpool_info()
+            if pool["user_api"] == "blas"
+        }
+    )
 
 
 def _commit() -> str:

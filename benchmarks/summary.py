@@ -15,8 +15,17 @@ __all__ = ["sine", "summarise"]
 # An increase in memory below this is noise of the allocator, and has no meaningful ratio.
 SMALLEST_INCREASE = 4 << 20
 # What a run says about its result; the first run's is shown.
-QUALITY = ("reconstruction_error", "affine_residual", "sine_to_lle_gpu", "converged",
-           "largest_residual", "gap", "n_null", "n_iter", "solver")
+QUALITY = (
+    "reconstruction_error",
+    "affine_residual",
+    "sine_to_lle_gpu",
+    "converged",
+    "largest_residual",
+    "gap",
+    "n_null",
+    "n_iter",
+    "solver",
+)
 
 Run = dict[str, Any]
 
@@ -62,7 +71,9 @@ def _summary(name: str, runs: list[Run]) -> dict[str, Any]:
         return result | {"runs": runs}
     seconds = [run["seconds"] for run in runs]
     result["seconds"] = {
-        "median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)
+        "median": statistics.median(seconds),
+        "min": min(seconds),
+        "max": max(seconds),
     }
     result["peak_bytes"] = statistics.median(run["peak_bytes"] for run in runs)
     result["increase_bytes"] = statistics.median(

@@ -57,9 +57,7 @@ def case_table(case: dict[str, Any]) -> str:
 def markdown(record: dict[str, Any]) -> str:
     """Tables of a whole record: time, memory, quality, stages, and what went wrong."""
     cases = record["cases"]
-    names = list(
-        dict.fromkeys(r["implementation"] for case in cases for r in case["results"])
-    )
+    names = list(dict.fromkeys(r["implementation"] for case in cases for r in case["results"]))
     blocks = [
         "\n".join(f"- {line}" for line in machine.lines(record["machine"]))
         + f"\n- median of {record['arguments']['repeat']} runs, each in a fresh process",

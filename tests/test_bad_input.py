@@ -42,8 +42,8 @@ both = pytest.mark.parametrize("call", [estimator, function])
 @pytest.mark.parametrize(
     ("data", "error", "says"),
     [
-        (np.where(X == X[3, 1], np.nan, X), ValueError, "NaN"),
-        (np.where(X == X[3, 1], np.inf, X), ValueError, "infinity"),
+        (np.where(X[3, 1] == X, np.nan, X), ValueError, "NaN"),
+        (np.where(X[3, 1] == X, np.inf, X), ValueError, "infinity"),
         (X[:, 0], ValueError, "1D array"),
         (X[None], ValueError, "dim 3"),
         (np.empty((0, 3)), ValueError, "0 sample"),

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 # The benchmarks are not installed: they run from the repository.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from benchmarks import cases, compare, implementations, measure, summary, tables
 
 ROOT = Path(__file__).parents[1]
@@ -29,16 +27,28 @@ def compare_command(*arguments):
 
 
 def ok(seconds, *, before=100 << 20, increase=10 << 20, **more):
-    return {"status": "ok", "seconds": seconds, "bytes_before": before,
-            "peak_bytes": before + increase, **more}
+    return {
+        "status": "ok",
+        "seconds": seconds,
+        "bytes_before": before,
+        "peak_bytes": before + increase,
+        **more,
+    }
 
 
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("record") / "record.json"
     done = compare_command(
-        "--quick", "--case", "roll-ltsa-10k", "--repeat", 1, "--opponents", "sklearn-arpack",
-        "--json", path,
+        "--quick",
+        "--case",
+        "roll-ltsa-10k",
+        "--repeat",
+        1,
+        "--opponents",
+        "sklearn-arpack",
+        "--json",
+        path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return path, done.stdout
@@ -166,8 +176,9 @@ class TestRuns:
         assert 0 <= run["seconds"] < 60
 
     def test_transform_is_judged_on_the_new_points(self, tmp_path):
-        case = cases.Case("roll", data="swiss-roll", n=1000, method="ltsa", k=12, d=2,
-                          timed="transform", n_new=50)
+        case = cases.Case(
+            "roll", data="swiss-roll", n=1000, method="ltsa", k=12, d=2, timed="transform", n_new=50
+        )
         run = measure.measure(case, "lle_gpu", tmp_path)
         assert np.load(tmp_path / "embedding.npy").shape == (50, 2)
         assert run["affine_residual"] < 0.1
@@ -182,10 +193,12 @@ class TestRuns:
 class TestSummary:
     def test_medians_and_ratios(self):
         stages = [{"stages": {"a": s, "b": 1.0}} for s in (3.0, 1.0, 2.0)]
-        ours, theirs = summary.summarise({
-            "lle_gpu": [ok(t, **s) for t, s in zip((2.0, 9.0, 1.0), stages, strict=True)],
-            "tapkee": [ok(t, increase=30 << 20) for t in (5.0, 6.0, 7.0)],
-        })
+        ours, theirs = summary.summarise(
+            {
+                "lle_gpu": [ok(t, **s) for t, s in zip((2.0, 9.0, 1.0), stages, strict=True)],
+                "tapkee": [ok(t, increase=30 << 20) for t in (5.0, 6.0, 7.0)],
+            }
+        )
         assert ours["seconds"] == {"median": 2.0, "min": 1.0, "max": 9.0}
         assert (ours["ratio"], theirs["ratio"]) == (1.0, 3.0)
         assert (ours["memory_ratio"], theirs["memory_ratio"]) == (1.0, 3.0)
@@ -193,10 +206,12 @@ class TestSummary:
         assert ours["stages"] == {"a": 2.0, "b": 1.0}
 
     def test_a_timeout_is_a_lower_bound(self):
-        _, theirs = summary.summarise({
-            "lle_gpu": [ok(2.0), ok(2.0)],
-            "sklearn-arpack": [ok(59.0), {"status": "timeout", "seconds": 60.0}],
-        })
+        _, theirs = summary.summarise(
+            {
+                "lle_gpu": [ok(2.0), ok(2.0)],
+                "sklearn-arpack": [ok(59.0), {"status": "timeout", "seconds": 60.0}],
+            }
+        )
         assert theirs["status"] == "timeout"
         assert theirs["ratio"] == 30.0
         assert "memory_ratio" not in theirs
@@ -204,16 +219,16 @@ class TestSummary:
         assert tables._ratio(theirs) == "> 30.0"
 
     def test_without_ours_there_are_no_ratios(self):
-        _, theirs = summary.summarise({
-            "lle_gpu": [{"status": "failed", "error": "no"}], "tapkee": [ok(1.0)]
-        })
+        _, theirs = summary.summarise(
+            {"lle_gpu": [{"status": "failed", "error": "no"}], "tapkee": [ok(1.0)]}
+        )
         assert "ratio" not in theirs
         assert theirs["seconds"]["median"] == 1.0
 
     def test_small_increases_have_no_ratio(self):
-        ours, theirs = summary.summarise({
-            "lle_gpu": [ok(1.0, increase=1 << 20)], "tapkee": [ok(1.0)]
-        })
+        ours, theirs = summary.summarise(
+            {"lle_gpu": [ok(1.0, increase=1 << 20)], "tapkee": [ok(1.0)]}
+        )
         assert "memory_ratio" not in ours and "memory_ratio" not in theirs
 
     def test_sine(self):
@@ -234,23 +249,44 @@ class TestSummary:
 
 class TestTables:
     def test_everything_that_can_happen_is_shown(self):
-        results = summary.summarise({
-            "lle_gpu": [ok(0.00123, converged=False, stages={"neighbors": 0.5},
-                           warnings=["ConvergenceWarning: not there yet"])],
-            "sklearn-arpack": [{"status": "timeout", "seconds": 600.0}],
-            "sklearn-auto": [{"status": "failed", "error": "MemoryError: too large"}],
-            "tapkee": [{"status": "missing", "error": "not installed: pip install it"}],
-        })
+        results = summary.summarise(
+            {
+                "lle_gpu": [
+                    ok(
+                        0.00123,
+                        converged=False,
+                        stages={"neighbors": 0.5},
+                        warnings=["ConvergenceWarning: not there yet"],
+                    )
+                ],
+                "sklearn-arpack": [{"status": "timeout", "seconds": 600.0}],
+                "sklearn-auto": [{"status": "failed", "error": "MemoryError: too large"}],
+                "tapkee": [{"status": "missing", "error": "not installed: pip install it"}],
+            }
+        )
         case = {"name": "a", "description": "a case", "results": results}
         text = tables.case_table(case)
-        for part in ("0.0012", "NO", "> 600", "failed: MemoryError: too large",
-                     "missing: not installed", "neighbors 0.500", "lle_gpu: ConvergenceWarning"):
+        for part in (
+            "0.0012",
+            "NO",
+            "> 600",
+            "failed: MemoryError: too large",
+            "missing: not installed",
+            "neighbors 0.500",
+            "lle_gpu: ConvergenceWarning",
+        ):
             assert part in text
-        record = {"arguments": {"repeat": 1}, "machine": compare.machine.describe(),
-                  "cases": [case]}
+        record = {
+            "arguments": {"repeat": 1},
+            "machine": compare.machine.describe(),
+            "cases": [case],
+        }
         text = tables.markdown(record)
-        for part in ("| a case | 0.0012 | > 600 (> ", "NOT converged",
-                     "a, sklearn-auto: failed: MemoryError: too large"):
+        for part in (
+            "| a case | 0.0012 | > 600 (> ",
+            "NOT converged",
+            "a, sklearn-auto: failed: MemoryError: too large",
+        ):
             assert part in text
 
 

@@ -1,4 +1,4 @@
-"""Exact neighbours: every algorithm gives the same, by (distance, index), never the point itself."""
+"""Exact neighbours: every algorithm the same, by (distance, index), never the point itself."""
 
 from __future__ import annotations
 

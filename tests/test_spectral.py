@@ -1,4 +1,4 @@
-"""Lanczos, the inverses, the certificate: against dense linear algebra, on easy and hard spectra."""
+"""Lanczos, the inverses, the certificate: against dense algebra, on easy and hard spectra."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class TestNullSpace:
             LocallyLinearEmbedding(n_neighbors=10, method="modified").fit(X)
 
     def test_more_null_vectors_than_coordinates_are_said(self):
-        # Without a ridge k > d neighbours rebuild X exactly: its three coordinates are null vectors.
+        # Without a ridge k > d neighbours rebuild X exactly: its coordinates are null vectors.
         X = make_manifold("swiss-roll", 400)
         with pytest.warns(UserWarning, match=r"F has at least 4 null vectors.*n_components=2"):
             model = LocallyLinearEmbedding(n_neighbors=12, reg=0).fit(X)

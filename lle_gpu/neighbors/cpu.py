@@ -65,9 +65,7 @@ class _KDTree:
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
         order = _spatial_order(points)
         wanted = np.arange(1, count + 1)  # a list keeps the axis when count is 1
-        found, where = self._tree.query(
-            points[order], wanted, workers=effective_jobs(self._n_jobs)
-        )
+        found, where = self._tree.query(points[order], wanted, workers=effective_jobs(self._n_jobs))
         distance, index = np.empty_like(found), np.empty_like(where)
         distance[order] = found * found
         index[order] = self._order[where]
