@@ -92,8 +92,8 @@ def embed(
     if options.get("reg") == 0 and n_neighbors > d:
         warn_user(
             f"reg=0 with n_neighbors={n_neighbors} > n_features={d}: the weights are not unique, "
-            "and those of least norm are used. They rebuild X exactly where they can, so that linear "
-            "projections of X are exact solutions. Set reg > 0 (1e-3 is usual).",
+            "and those of least norm are used. They rebuild X exactly where they can, so that "
+            "linear projections of X are exact solutions. Set reg > 0 (1e-3 is usual).",
             UserWarning,
         )
 
