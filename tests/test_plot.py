@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -9,10 +10,17 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.offsetbox import AnnotationBbox
 
 from lle_gpu.datasets import load
-from lle_gpu.plot import CLASS_COLOURS, IMAGE_POINTS, MISSING_COLOUR, compare_methods, plot_embedding
+from lle_gpu.plot import (
+    CLASS_COLOURS,
+    IMAGE_POINTS,
+    MISSING_COLOUR,
+    compare_methods,
+    plot_embedding,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +46,10 @@ def remarks_of(ax):
 
 
 def pixels_of(figure):
-    figure.savefig(stream := __import__("io").BytesIO(), dpi=50)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=50)
     stream.seek(0)
-    return __import__("matplotlib.image").image.imread(stream)
+    return imread(stream)
 
 
 def test_every_point_is_drawn_in_its_class_colour(cloud):
@@ -168,7 +177,9 @@ def test_full_range_unless_asked(cloud):
     assert "outside" not in remarks_of(ax)
     ax = plot_embedding(Y, span=0.98)
     assert ax.get_xlim()[1] < 5
-    outside = ((Y < [ax.get_xlim()[0], ax.get_ylim()[0]]) | (Y > [ax.get_xlim()[1], ax.get_ylim()[1]]))
+    outside = (Y < [ax.get_xlim()[0], ax.get_ylim()[0]]) | (
+        Y > [ax.get_xlim()[1], ax.get_ylim()[1]]
+    )
     count = int(outside.any(axis=1).sum())
     assert count >= 1
     assert remarks_of(ax) == f"{count} of 301 points lie outside"

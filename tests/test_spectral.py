@@ -9,6 +9,7 @@ import pytest
 import reference
 from conftest import METHODS, make_manifold, two_clusters
 from scipy.sparse import csr_array, eye_array
+from scipy.spatial import ConvexHull
 from sklearn.exceptions import ConvergenceWarning
 
 from lle_gpu import DisconnectedGraphWarning, LocallyLinearEmbedding
@@ -21,6 +22,25 @@ from lle_gpu.spectral.cpu.shift_invert import Factorisation, SquareInverse, Symm
 from lle_gpu.spectral.lanczos import lanczos
 
 RNG = np.random.default_rng(0)
+
+
+def icosphere(subdivisions):
+    """Nearly uniform points on the unit sphere, symmetric under the icosahedron's rotations."""
+    golden = (1 + 5**0.5) / 2
+    corners = np.array(
+        [[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)], dtype=float
+    )
+    points = np.concatenate([np.roll(corners, shift, axis=1) for shift in range(3)])
+    faces = ConvexHull(points).simplices
+    for _ in range(subdivisions):
+        a, b, c = points[faces[:, 0]], points[faces[:, 1]], points[faces[:, 2]]
+        points = np.unique(
+            np.round(np.concatenate([points, (a + b) / 2, (b + c) / 2, (c + a) / 2]), 12), axis=0
+        )
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        points = np.unique(np.round(points, 12), axis=0)
+        faces = ConvexHull(points).simplices
+    return points
 
 
 def symmetric(values):
@@ -261,6 +281,23 @@ def test_symmetric_data_keep_their_multiple_eigenvalues():
     assert model.spectrum_.values[0] == pytest.approx(model.spectrum_.values[1], rel=1e-6)
     assert reference.affine_residual(model.embedding_, X) < 1e-6
     assert model.spectrum_.gap > 0.5
+
+
+@pytest.mark.parametrize("n_components", [3, 8])
+def test_a_sphere_keeps_its_threefold_and_fivefold_eigenvalues(n_components):
+    """Vertices of a subdivided icosahedron: spherical harmonics of degree 1 (3) and 2 (5)."""
+    X = icosphere(3)
+    model = LocallyLinearEmbedding(n_neighbors=6, n_components=3, eigen_solver="arpack").fit(X)
+    assert reference.affine_residual(model.embedding_, X) < 0.02
+    x, y, z = X.T
+    degree_2 = np.column_stack([x * y, y * z, z * x, x * x - y * y, 2 * z * z - x * x - y * y])
+    wide = np.column_stack([X, np.zeros((len(X), 5))])  # n_components may not exceed the features
+    model = LocallyLinearEmbedding(
+        n_neighbors=6, n_components=n_components, eigen_solver="arpack", reg=1e-2
+    ).fit(wide)
+    harmonics = np.column_stack([X, degree_2])[:, :n_components]
+    assert reference.affine_residual(model.embedding_, harmonics) < 0.1
+    assert model.spectrum_.gap > 0.3
 
 
 def test_matrix_and_rows_give_the_same_m():

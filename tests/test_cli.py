@@ -1,0 +1,658 @@
+"""The command line: what it reads, writes, says and refuses."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import lle_gpu
+from lle_gpu import LocallyLinearEmbedding, cli
+from lle_gpu.datasets import load
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Call the command; returns (status, stdout, stderr)."""
+
+    def call(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def embed(run):
+    """Embed successfully; returns (stdout, stderr)."""
+
+    def call(*arguments):
+        status, out, err = run("embed", *arguments)
+        assert status == 0, err
+        return out, err
+
+    return call
+
+
+@pytest.fixture
+def refuse(run, monkeypatch):
+    """Embed with something wrong, before the fit unless told; returns the error's line."""
+
+    def call(*arguments, in_fit=False):
+        if not in_fit:
+            monkeypatch.setattr(LocallyLinearEmbedding, "fit", forbidden)
+        status, _, err = run("embed", *arguments)
+        assert status == 2
+        lines = [line for line in err.splitlines() if line.startswith("lle-gpu: error: ")]
+        assert len(lines) == 1, err
+        return lines[0].removeprefix("lle-gpu: error: ")
+
+    def forbidden(*_, **__):
+        pytest.fail("computed before the error was seen")
+
+    return call
+
+
+def roll_points(n=250, dtype=np.float64):
+    return load("swiss-roll", n).X.astype(dtype)
+
+
+def expected(X, **parameters):
+    options = {"n_neighbors": 12, "n_components": 2, **parameters}
+    return LocallyLinearEmbedding(**options).fit(X)
+
+
+def write_csv(path, X, labels=None, header=None, delimiter=","):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        if header:
+            writer.writerow(header)
+        for i, row in enumerate(X.tolist()):
+            writer.writerow(row if labels is None else [*row, labels[i]])
+
+
+class TestReading:
+    """Every format gives the embedding that the estimator gives for the same array."""
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_npy(self, embed, dtype):
+        X = roll_points(dtype=dtype)
+        np.save("points.npy", X)
+        out, _ = embed("points.npy")
+        Y = np.load("points_lle.npy")
+        assert Y.dtype == dtype
+        assert np.array_equal(Y, expected(X).embedding_)
+        assert f"points.npy: 250 x 3 {np.dtype(dtype).name}" in out
+        assert "wrote       points_lle.npy (250 x 2" in out
+
+    def test_npz(self, embed):
+        X, labels = roll_points(), np.arange(250) % 3
+        np.savez("a.npz", X=X, other=X[:, :2], y=labels)
+        out, _ = embed("a.npz", "-o", "out.npz")
+        result = np.load("out.npz")
+        assert np.array_equal(result["embedding"], expected(X).embedding_)
+        assert np.array_equal(result["labels"], labels)
+        assert "array 'X', labels from 'y'" in out
+        assert "3 classes of y" in out
+
+        np.savez("b.npz", first=X, second=2 * X, third=labels)
+        embed("b.npz", "--key", "second", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(2 * X).embedding_)
+
+        np.savez("c.npz", whatever=X)
+        embed("c.npz", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
+    def test_npz_says_which_array_it_cannot_read(self, embed):
+        np.savez("a.npz", X=roll_points(), y=np.array(["a"] * 250, dtype=object))
+        out, _ = embed("a.npz")
+        assert "array 'y' holds Python objects and is not read" in out
+
+    @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt"])
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", " "])
+    @pytest.mark.parametrize("header", [None, ("x", "y", "z"), ("0", "1", "2")])
+    def test_text(self, embed, suffix, delimiter, header):
+        X = roll_points()
+        write_csv(f"points{suffix}", X, header=header, delimiter=delimiter)
+        out, _ = embed(f"points{suffix}", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+        assert ("a header line" in out) == (header is not None)
+        assert ("no header line" in out) == (header is None)
+
+    def test_savetxt_and_excel(self, embed):
+        X = roll_points()
+        np.savetxt("a.csv", X, delimiter=",", header="x,y,z", fmt="%.17g")
+        embed("a.csv", "--columns", "x,y,z", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+        lines = "\n".join(",".join(map(repr, row)) for row in X.tolist())
+        with open("b.csv", "w", encoding="utf-8-sig") as file:
+            file.write("\n" + lines)
+        embed("b.csv", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
+    def test_labels_and_columns_of_a_csv(self, embed):
+        X = roll_points()
+        names = np.array(['a "quoted", name', "b", "ü"])[np.arange(250) % 3]
+        write_csv("points.csv", X, names, header=("x", "y", "z", "kind"))
+        out, _ = embed("points.csv", "--label-column", "kind", "-o", "out.npz")
+        result = np.load("out.npz")
+        assert np.array_equal(result["embedding"], expected(X).embedding_)
+        assert np.array_equal(result["labels"], names)
+        assert "3 classes of kind" in out
+
+        embed("points.csv", "--drop", "kind", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+        embed("points.csv", "--columns", "z,0", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X[:, [2, 0]]).embedding_)
+        embed("points.csv", "--label-column", "-1", "--drop", "y", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X[:, [0, 2]]).embedding_)
+
+    def test_header_can_be_told(self, embed):
+        X = np.round(roll_points(), 6)
+        write_csv("points.csv", X)
+        embed("points.csv", "--header", "-o", "out.npy")
+        assert len(np.load("out.npy")) == 249
+        write_csv("points.csv", X, header=("1.5", "2.5", "3.5"))
+        embed("points.csv", "-o", "out.npy")
+        assert len(np.load("out.npy")) == 251
+        embed("points.csv", "--header", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
+    def test_a_missing_first_field_is_no_header(self, refuse):
+        with open("points.csv", "w") as file:
+            file.write("NA,1,2\n" + "3,4,5\n" * 20)
+        assert refuse("points.csv").startswith(
+            "points.csv, line 1, column '0': 'NA' is not a number"
+        )
+
+    def test_pandas_files(self, embed):
+        pandas = pytest.importorskip("pandas")
+        X = roll_points()
+        frame = pandas.DataFrame(X)
+        frame.to_csv("index.csv")
+        out, _ = embed("index.csv", "-o", "out.npy")
+        assert "the first column has no name and counts the rows: it is left out" in out
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+        frame.to_csv("plain.csv", index=False)
+        embed("plain.csv", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
+        frame.columns = ["x", "y", "z"]
+        frame["kind"] = pandas.Categorical(["a", "b"] * 125)
+        frame.index = pandas.Index(range(3, 253))
+        frame.to_parquet("points.parquet")
+        embed("points.parquet", "--label-column", "kind", "-o", "out.npz")
+        result = np.load("out.npz")
+        assert np.array_equal(result["embedding"], expected(X).embedding_)
+        assert np.array_equal(result["labels"], ["a", "b"] * 125)
+
+        np.testing.assert_equal(frame[["x"]].astype("float32").dtypes.iloc[0], np.float32)
+        frame[["x", "y", "z"]].astype("float32").reset_index(drop=True).to_parquet("f32.parquet")
+        embed("f32.parquet", "-o", "out.npy")
+        assert np.load("out.npy").dtype == np.float32
+
+    def test_built_in(self, embed):
+        out, _ = embed("digits", "--method", "ltsa", "-o", "out.npz")
+        digits, result = load("digits"), np.load("out.npz")
+        lle = expected(digits.X, n_neighbors=30, method="ltsa")
+        assert np.array_equal(result["embedding"], lle.embedding_)
+        assert np.array_equal(result["labels"], digits.labels)
+        assert "digits: 1797 x 64 float64, 10 classes" in out
+
+        embed("s-curve", "-n", 300, "--random-state", 5, "-d", 1, "-o", "out.npy")
+        X = load("s-curve", 300, random_state=5).X
+        lle = expected(X, n_components=1, random_state=5)
+        assert np.array_equal(np.load("out.npy"), lle.embedding_)
+
+
+class TestWriting:
+    def test_npz_has_the_certificate(self, embed):
+        embed("swiss-roll", "-n", 300, "-o", "out.npz")
+        lle = expected(load("swiss-roll", 300).X)
+        with np.load("out.npz") as result:
+            assert set(result.files) == {
+                "embedding", "singular_values", "residuals", "gap", "n_null", "converged",
+            }  # fmt: skip
+            assert np.array_equal(result["singular_values"], lle.spectrum_.values)
+            assert np.array_equal(result["residuals"], lle.spectrum_.residuals)
+            assert result["gap"] == lle.spectrum_.gap
+            assert result["n_null"] == 1
+            assert result["converged"]
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_csv_brings_back_the_same_bits(self, embed, dtype):
+        X, labels = roll_points(dtype=dtype), np.array(["a,b", 'c"d'])[np.arange(250) % 2]
+        np.savez("in.npz", X=X, labels=labels)
+        embed("in.npz", "-o", "out.csv")
+        with open("out.csv", newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == ["lle0", "lle1", "labels"]
+        Y = np.array([[dtype(field) for field in row[:2]] for row in rows])
+        assert np.array_equal(Y, expected(X).embedding_)
+        assert [row[2] for row in rows] == labels.tolist()
+
+    def test_parquet(self, embed):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        X, labels = roll_points(), np.arange(250) % 7
+        np.savez("in.npz", X=X, y=labels)
+        embed("in.npz", "-d", 3, "-k", 20, "-o", "out.parquet")
+        table = parquet.read_table("out.parquet")
+        assert table.column_names == ["lle0", "lle1", "lle2", "y"]
+        Y = np.column_stack([table.column(f"lle{j}").to_numpy() for j in range(3)])
+        assert np.array_equal(Y, expected(X, n_components=3, n_neighbors=20).embedding_)
+        assert np.array_equal(table.column("y").to_numpy(), labels)
+
+    def test_what_was_written_can_be_read(self, embed):
+        embed("swiss-roll", "-n", 300, "-d", 3, "-k", 20, "-o", "a.csv")
+        embed("a.csv", "-o", "b.npy")
+        X = np.loadtxt("a.csv", delimiter=",", skiprows=1)
+        assert np.array_equal(np.load("b.npy"), expected(X).embedding_)
+
+    def test_a_picture_alone_writes_no_embedding(self, embed, tmp_path):
+        embed("swiss-roll", "-n", 300, "--plot", "roll.png")
+        assert [path.name for path in tmp_path.iterdir()] == ["roll.png"]
+
+    def test_default_name(self, embed, tmp_path):
+        (tmp_path / "deep").mkdir()
+        np.save("deep/points.npy", roll_points())
+        embed("deep/points.npy")
+        embed("swiss-roll", "-n", 300)
+        assert {p.name for p in tmp_path.iterdir()} == {
+            "deep", "points_lle.npy", "swiss-roll_lle.npy",
+        }  # fmt: skip
+
+
+class TestPictures:
+    @pytest.fixture
+    def drawn(self, monkeypatch):
+        """What plot_embedding was called with, and gave."""
+        from lle_gpu import plot
+
+        calls = []
+        original = plot.plot_embedding
+
+        def spy(Y, **options):
+            ax = original(Y, **options)
+            calls.append((Y, options, ax))
+            return ax
+
+        monkeypatch.setattr(plot, "plot_embedding", spy)
+        return calls
+
+    def test_classes_and_thumbnails(self, embed, drawn):
+        out, _ = embed("digits", "--method", "modified", "--plot", "digits.png")
+        ((Y, options, ax),) = drawn
+        digits = load("digits")
+        lle = expected(digits.X, n_neighbors=30, method="modified")
+        assert np.array_equal(Y, lle.embedding_)
+        assert np.array_equal(options["labels"], digits.labels)
+        assert np.array_equal(options["images"], digits.images)
+        assert ax.get_title(loc="left") == "digits: modified, 30 neighbours"
+        assert ax.get_legend().get_title().get_text() == "digit"
+        assert "digits.png (coloured by digit" in out
+        pixels = imread("digits.png")
+        assert pixels.shape == (900, 1200, 4)
+        assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 500
+
+    @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".PNG"])
+    def test_other_formats(self, embed, tmp_path, suffix):
+        embed("swiss-roll", "-n", 200, "--plot", f"roll{suffix}")
+        start = (tmp_path / f"roll{suffix}").read_bytes()[:8]
+        assert start.startswith({".pdf": b"%PDF", ".svg": b"<?xml", ".PNG": b"\x89PNG"}[suffix])
+
+    def test_position(self, embed, drawn):
+        embed("swiss-roll", "-n", 300, "--plot", "roll.png")
+        _, options, ax = drawn[0]
+        assert np.array_equal(options["values"], load("swiss-roll", 300).position)
+        assert ax.figure.axes[1].get_ylabel() == "position along the swiss-roll"
+
+    def test_first_principal_component(self, embed, drawn):
+        X = roll_points()
+        np.save("points.npy", X)
+        out, _ = embed("points.npy", "--plot", "points.png")
+        _, options, ax = drawn[0]
+        centred = X - X.mean(axis=0)
+        direction = np.linalg.svd(centred, full_matrices=False)[2][0]
+        assert abs(np.corrcoef(options["values"], centred @ direction)[0, 1]) > 1 - 1e-9
+        assert ax.figure.axes[1].get_ylabel() == "first principal component of X"
+        assert "coloured by first principal component of X" in out
+
+    @pytest.mark.parametrize(
+        ("labels", "are_values"),
+        [
+            (np.arange(250) % 40, False),
+            (np.arange(250) % 41, True),
+            (np.arange(250) % 3 + 0.5, False),
+            (np.linspace(0, 1, 250), True),
+            (np.array([f"n{i}" for i in range(250)]), False),
+        ],
+    )
+    def test_labels_that_are_a_quantity(self, embed, drawn, labels, are_values):
+        np.savez("in.npz", X=roll_points(), y=labels)
+        out, _ = embed("in.npz", "--plot", "out.png")
+        assert ("values" in drawn[0][1]) == are_values
+        assert ("values of y" in out) == are_values
+
+    def test_span(self, embed, drawn):
+        embed("swiss-roll", "-n", 300, "--plot", "roll.png", "--plot-span", 0.9)
+        assert "points lie outside" in drawn[0][2].texts[0].get_text()
+
+
+class TestReport:
+    def test_says_what_it_does(self, embed):
+        out, err = embed(
+            "swiss-roll", "-n", 500, "--method", "hessian", "--n-jobs", 1, "--tol", 1e-8
+        )
+        lines = out.splitlines()
+        assert lines[0] == "data        swiss-roll: 500 x 3 float64 (a rolled-up rectangle)"
+        assert lines[1] == (
+            "parameters  method hessian, n_neighbors 12 (default for swiss-roll), n_components 2, "
+            "tol 1e-08; 1 threads"
+        )
+        assert lines[2].startswith("certificate converged (largest residual")
+        spectrum = expected(load("swiss-roll", 500).X, method="hessian").spectrum_
+        assert lines[3].split() == [
+            "sigma:",
+            *", ".join(f"{s:.3e}" for s in spectrum.values).split(),
+        ]
+        assert "shift-invert" in lines[4]
+        assert "total  " in lines[5]
+        stages = [line.split()[0] for line in err.splitlines() if line.endswith(" s")]
+        assert stages == [
+            "neighbors", "graph", "constraints", "assembly", "factor", "lanczos", "certificate",
+            "write",
+        ]  # fmt: skip
+        assert "solver: shift-invert (n=500 is more than 200)" in err
+
+    def test_quiet(self, embed):
+        assert embed("swiss-roll", "-n", 300, "--quiet") == ("", "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("digits", "-n", "300"), "n_neighbors 30 (default for digits)"),
+            (("digits", "-n", "20"), "n_neighbors 19 (default: all others, of 20 points)"),
+            (("digits", "--method", "hessian", "-d", "4", "-n", "500"), "n_neighbors 30 (default for"),
+            (("digits", "--method", "ltsa", "-d", "15", "-n", "500"),
+             "n_neighbors 34 (default: twice the least for ltsa)"),
+            (("swiss-roll", "-n", "300", "-k", "9"), "n_neighbors 9, n_components"),
+        ],
+    )  # fmt: skip
+    def test_default_neighbors(self, embed, arguments, says):
+        out, _ = embed(*arguments)
+        assert says in out
+
+    def test_warnings_are_lines(self, embed):
+        X = np.concatenate([roll_points(150), roll_points(150) + 1e4])
+        np.save("two.npy", X)
+        _, err = embed("two.npy", "-q")
+        (line,) = err.splitlines()
+        assert line.startswith(
+            "lle-gpu: warning: The directed 12-nearest-neighbour graph has 2 closed"
+        )
+        _, err = embed("digits", "--method", "ltsa", "--max-iter", 1, "--tol", 1e-15, "-q")
+        assert err.startswith("lle-gpu: warning: The bottom vectors have not converged")
+
+    def test_info_and_version(self, run, capsys):
+        status, out, _ = run("info")
+        assert status == 0
+        assert out.rstrip("\n") == lle_gpu.show_config()
+        for arguments, says in (
+            (["--version"], f"lle-gpu {lle_gpu.__version__}"),
+            (["--help"], "lle-gpu embed digits --plot digits.png"),
+            (["embed", "--help"], "--n-neighbors"),
+        ):
+            with pytest.raises(SystemExit) as stop:
+                cli.main(arguments)
+            assert stop.value.code == 0
+            assert says in capsys.readouterr().out
+
+
+class TestRefusing:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["missing.npy"], "no file 'missing.npy'.* built in are digits, swiss-roll"),
+            (["swiss_roll"], "did you mean swiss-roll\\?"),
+            ([""], "no file ''"),
+            (["."], "\\. is a folder"),
+            (["roll.npy", "-o", "out.txt"], "-o out.txt: cannot write .txt: use .npy, .npz, .csv"),
+            (["roll.npy", "-o", "out"], "cannot write a file without extension"),
+            (["roll.npy", "-o", "no/out.npy"], "no/out.npy: there is no folder no; make it first"),
+            (
+                ["roll.npy", "-o", "roll.npy/out.npy"],
+                "cannot write roll.npy/out.npy: Not a directory",
+            ),
+            (["roll.npy", "-o", "roll.npy"], "is the input, which would be lost"),
+            (
+                ["roll.npy", "--plot", "out.bmp"],
+                "--plot out.bmp: cannot write .bmp: use .png, .pdf",
+            ),
+            (["roll.npy", "--plot", "no/out.png"], "there is no folder no"),
+            (["roll.npy", "--plot", "a.png", "--plot-span", "0"], "--plot-span 0 must be greater"),
+            (["roll.npy", "--plot-span", "0.5"], "--plot-span is for pictures"),
+            (["roll.npy", "-n", "10"], "--n-samples is for built-in data sets"),
+            (["roll.npy", "--key", "X"], "--key=X names an array of an .npz file"),
+            (["roll.npy", "--no-header"], "--header and --no-header are for CSV files"),
+            (["roll.npy", "--columns", "0,3"], "--columns: no column '3'; there are 3"),
+            (["roll.npy", "--drop", "0,1,2"], "no columns are left to embed"),
+            (["roll.npy", "--columns", "0", "--drop", "1"], "--drop: not allowed with .*--columns"),
+            (["roll.npy", "--unknown"], "unrecognized arguments: --unknown"),
+            (["roll.npy", "-k", "many"], "-k/--n-neighbors: invalid int value: 'many'"),
+            (["roll.npy", "--method", "isomap"], "--method: invalid choice: 'isomap'"),
+            (["roll.npy", "--n-jobs", "0"], "n_jobs=0"),
+            (["digits", "-n", "2000"], "n_samples=2000: the digits are 1797"),
+            (
+                ["digits", "--drop", "3"],
+                "--drop and --header are for files, and digits is built in",
+            ),
+        ],
+    )
+    def test_arguments(self, refuse, arguments, message):
+        np.save("roll.npy", roll_points())
+        assert re.search(message, refuse(*arguments))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-k", "0"], "'n_neighbors' parameter .* Got 0"),
+            (["-k", "250"], "n_neighbors = 250"),
+            (["-k", "2", "--method", "ltsa"], "n_neighbors=2 is too small for method='ltsa'"),
+            (["-d", "4"], "n_components=4"),
+            (["--reg", "-1"], "'reg' parameter"),
+            (["--metric", "nonsense"], "nonsense"),
+            (["--device", "gpu"], "device='gpu' cannot be used here"),
+        ],
+    )
+    def test_parameters(self, refuse, arguments, message):
+        np.save("roll.npy", roll_points())
+        assert re.search(message, refuse("roll.npy", *arguments, in_fit=True))
+        assert not os.path.exists("roll_lle.npy")
+
+    def test_no_command(self, run):
+        assert run() == (
+            2,
+            "",
+            "lle-gpu: error: the following arguments are required: COMMAND (see lle-gpu --help)\n",
+        )
+
+    def test_the_output_is_left_alone(self, refuse, tmp_path):
+        np.save("roll.npy", roll_points())
+        (tmp_path / "out.npy").write_bytes(b"precious")
+        refuse("roll.npy", "-o", "out.npy", "-k", 0, in_fit=True)
+        assert (tmp_path / "out.npy").read_bytes() == b"precious"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npy", "roll.npy"]
+
+    def test_columns_of_text(self, refuse):
+        X = roll_points()
+        write_csv("a.csv", X, ["red"] * 250, header=("x", "y", "z", "colour"))
+        message = refuse("a.csv")
+        assert message.startswith("a.csv: not numbers: column 'colour' (for example 'red')")
+        assert "--drop colour" in message
+        assert "--label-column colour" in message
+        write_csv("b.csv", X, ["red"] * 250)
+        assert "--drop 3" in refuse("b.csv")
+        assert "no column 'taste'; there are 4: 'x', 'y'" in refuse("a.csv", "--drop", "taste")
+
+    @pytest.mark.parametrize("row", [7, 180])  # before and after what is looked at first
+    def test_where_a_text_file_is_wrong(self, refuse, row):
+        lines = [",".join(map(repr, x)) for x in roll_points().tolist()]
+
+        def write(text):
+            with open("a.csv", "w") as file:
+                file.write("\n".join(["x,y,z", *lines[:row], text, *lines[row:]]))
+
+        write("1,2")
+        assert refuse("a.csv").startswith(f"a.csv, line {row + 2}: 2 fields instead of 3")
+        write("1,what,3")
+        assert refuse("a.csv").startswith(
+            f"a.csv, line {row + 2}, column 'y': 'what' is not a number"
+        )
+        write("1,,3")
+        assert "column 'y': an empty field is not a number" in refuse("a.csv")
+        write("1,nan,3")
+        assert f"1 of 251 rows hold NaN or infinity (counted from 0: {row})" in refuse("a.csv")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("a.csv", b"", "there is nothing in the first 100 lines"),
+            ("a.csv", b"x,y\n", "a header and no data"),
+            ("a.csv", "x,ü\n1,2\n".encode("latin1"), "not UTF-8"),
+            ("a.csv", b"1,5;2,5\n2,5;3,5\n", "write decimals with a point"),
+            ("a.npy", b"hello", "a.npy: not a NumPy file of numbers"),
+            ("a.npy", b"", "a.npy: No data left"),
+            ("a.npz", b"PK\x03\x04junk", "a.npz: File is not a zip file"),
+            ("a.parquet", b"hello", "a.parquet: "),
+            ("a.xlsx", b"", "a.xlsx: cannot read .xlsx: use .npy, .npz, .csv"),
+        ],
+    )
+    def test_files_that_are_not_what_they_say(self, refuse, tmp_path, name, content, message):
+        (tmp_path / name).write_bytes(content)
+        assert message in refuse(name)
+
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (np.zeros(5), "the array has shape (5,), but data are (n, n_features)"),
+            (np.zeros((5, 2, 2)), "the array has shape (5, 2, 2)"),
+            (np.zeros((5, 2), complex), "the array holds complex128, not real numbers"),
+            (np.full((5, 2), np.inf), "5 of 5 rows hold NaN or infinity"),
+        ],
+    )
+    def test_arrays_that_are_no_data(self, refuse, array, message):
+        np.save("a.npy", array)
+        assert message in refuse("a.npy")
+
+    def test_npz_that_does_not_say_which(self, refuse):
+        np.savez("a.npz", a=roll_points(), b=roll_points())
+        assert "which array? 'X' would be taken; it holds a (250, 3), b (250, 3)" in refuse("a.npz")
+        assert "no array 'c'" in refuse("a.npz", "--key", "c")
+
+    @pytest.mark.parametrize(
+        ("missing", "arguments"),
+        [
+            ("matplotlib", ["swiss-roll", "--plot", "a.png"]),
+            ("pyarrow", ["swiss-roll", "-o", "a.parquet"]),
+            ("pyarrow.parquet", ["in.parquet"]),
+        ],
+    )
+    def test_missing_extras(self, refuse, monkeypatch, tmp_path, missing, arguments):
+        (tmp_path / "in.parquet").write_bytes(b"")
+        original = builtins.__import__
+
+        def no_extra(name, *rest, **options):
+            if name == missing:
+                raise ImportError(f"No module named {name!r}")
+            return original(name, *rest, **options)
+
+        monkeypatch.setattr(builtins, "__import__", no_extra)
+        assert "pip install 'lle-gpu[plot]'" in refuse(*arguments)
+
+
+class TestInterrupt:
+    def test_message_and_status(self, run, monkeypatch):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LocallyLinearEmbedding, "fit_transform", interrupt)
+        status, _, err = run("embed", "swiss-roll", "-o", "out.npy")
+        assert status == 130
+        assert err.splitlines()[-1] == "lle-gpu: interrupted, nothing more is written"
+        assert not os.path.exists("out.npy")
+
+    @pytest.mark.parametrize("n", [300, 150])  # a sparse factorisation, and the dense solver
+    def test_stages_that_hold_the_interpreter_can_be_killed(self, embed, monkeypatch, n):
+        """In them no KeyboardInterrupt can be raised, so the signal must act by itself."""
+        before = signal.getsignal(signal.SIGINT)
+        handlers = []
+        set_handler = signal.signal
+
+        def spy(number, handler):
+            handlers.append(handler)
+            return set_handler(number, handler)
+
+        monkeypatch.setattr(signal, "signal", spy)
+        embed("swiss-roll", "-n", n)
+        assert handlers == [signal.SIG_DFL, before]
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_control_c_while_reading(self, tmp_path):
+        pipe = tmp_path / "points.csv"
+        os.mkfifo(pipe)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "lle_gpu", "embed", str(pipe)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with open(pipe, "w"):  # returns when the child has opened it, too
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=60)
+        assert child.returncode == 130
+        assert "lle-gpu: interrupted" in err
+        assert "Traceback" not in err
+
+
+def test_as_a_process(tmp_path):
+    """``python -m lle_gpu``, whose output is cut off as by ``head``."""
+    result = subprocess.run(
+        [sys.executable, "-m", "lle_gpu", "embed", "swiss-roll", "-n", "300", "-o", "out.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.startswith("data        swiss-roll: 300 x 3 float64")
+    Y = np.load("out.npy")
+    assert np.array_equal(Y, expected(load("swiss-roll", 300).X).embedding_)
+
+    read, write = os.pipe()
+    os.close(read)
+    subprocess.run(
+        [sys.executable, "-m", "lle_gpu", "embed", "swiss-roll", "-n", "300", "-o", "cut.npy"],
+        stdout=write,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    os.close(write)
+    assert np.array_equal(np.load("cut.npy"), Y)
+
+    failed = subprocess.run(
+        [sys.executable, "-m", "lle_gpu", "embed", "nothing.npy"], capture_output=True, text=True
+    )
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("lle-gpu: error: no file 'nothing.npy'")
