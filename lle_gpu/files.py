@@ -488,7 +488,7 @@ def _write_npy(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
 
 
 def _write_npz(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "embedding": Y,
         "singular_values": spectrum.values,
         "residuals": spectrum.residuals,
@@ -499,7 +499,7 @@ def _write_npz(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
     if table.labels is not None:
         labels = table.labels  # as text where they are objects, so that nothing is pickled
         arrays["labels"] = labels.astype(str) if labels.dtype == object else labels
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
 
 
 def _write_csv(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:

@@ -358,16 +358,17 @@ def _zoom(ax: Any, points: Float, span: float) -> NDArray[np.bool_]:
     remarks = [f"{hidden} of {len(points)} points lie outside"] if hidden else []
     if in_a_dot.mean() >= CROWDED:
         remarks.append(f"{int(in_a_dot.sum())} of {len(points)} points lie in one dot")
-    ax.annotate(
-        "\n".join(remarks),
-        (1, 1),
-        xycoords="axes fraction",
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color=INK,
-    )
+    if remarks:
+        ax.annotate(
+            "\n".join(remarks),
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=INK,
+        )
     return inside
 
 

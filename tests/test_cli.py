@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import csv
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from matplotlib.image import imread
 import lle_gpu
 from lle_gpu import LocallyLinearEmbedding, cli
 from lle_gpu.datasets import load
+from lle_gpu.progress import ProgressBar, advance, note, report_to, stage
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +81,7 @@ def expected(X, **parameters):
 
 
 def write_csv(path, X, labels=None, header=None, delimiter=","):
-    with open(path, "w", newline="") as file:
+    with Path(path).open("w", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter)
         if header:
             writer.writerow(header)
@@ -140,8 +143,7 @@ class TestReading:
         embed("a.csv", "--columns", "x,y,z", "-o", "out.npy")
         assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
         lines = "\n".join(",".join(map(repr, row)) for row in X.tolist())
-        with open("b.csv", "w", encoding="utf-8-sig") as file:
-            file.write("\n" + lines)
+        Path("b.csv").write_text("\n" + lines, encoding="utf-8-sig")
         embed("b.csv", "-o", "out.npy")
         assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
 
@@ -174,8 +176,7 @@ class TestReading:
         assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
 
     def test_a_missing_first_field_is_no_header(self, refuse):
-        with open("points.csv", "w") as file:
-            file.write("NA,1,2\n" + "3,4,5\n" * 20)
+        Path("points.csv").write_text("NA,1,2\n" + "3,4,5\n" * 20)
         assert refuse("points.csv").startswith(
             "points.csv, line 1, column '0': 'NA' is not a number"
         )
@@ -220,6 +221,42 @@ class TestReading:
         assert np.array_equal(np.load("out.npy"), lle.embedding_)
 
 
+def test_every_option_reaches_the_estimator(embed, monkeypatch):
+    seen = []
+    fit_transform = LocallyLinearEmbedding.fit_transform
+
+    def spy(self, X):
+        seen.append(self.get_params())
+        return fit_transform(self, X)
+
+    monkeypatch.setattr(LocallyLinearEmbedding, "fit_transform", spy)
+    embed("swiss-roll", "-n", 300)
+    assert seen[0] == {**LocallyLinearEmbedding().get_params(), "n_neighbors": 12}
+    options = {
+        "n_neighbors": 13,
+        "n_components": 1,
+        "reg": 0.01,
+        "eigen_solver": "dense",
+        "tol": 1e-5,
+        "max_iter": 7,
+        "method": "modified",
+        "neighbors_algorithm": "ball_tree",
+        "random_state": 3,
+        "n_jobs": 1,
+        "device": "cpu",
+        "metric": "manhattan",
+    }
+    arguments = [word for name, value in options.items() for word in (_option(name), value)]
+    out, _ = embed("swiss-roll", "-n", 300, *arguments)
+    assert seen[1] == {**LocallyLinearEmbedding().get_params(), **options}
+    for name in ("reg", "eigen_solver", "tol", "max_iter", "neighbors_algorithm", "random_state"):
+        assert f"{name} {options[name]}" in out
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
 class TestWriting:
     def test_npz_has_the_certificate(self, embed):
         embed("swiss-roll", "-n", 300, "-o", "out.npz")
@@ -239,7 +276,7 @@ class TestWriting:
         X, labels = roll_points(dtype=dtype), np.array(["a,b", 'c"d'])[np.arange(250) % 2]
         np.savez("in.npz", X=X, labels=labels)
         embed("in.npz", "-o", "out.csv")
-        with open("out.csv", newline="") as file:
+        with Path("out.csv").open(newline="") as file:
             header, *rows = csv.reader(file)
         assert header == ["lle0", "lle1", "labels"]
         Y = np.array([[dtype(field) for field in row[:2]] for row in rows])
@@ -387,7 +424,7 @@ class TestReport:
         [
             (("digits", "-n", "300"), "n_neighbors 30 (default for digits)"),
             (("digits", "-n", "20"), "n_neighbors 19 (default: all others, of 20 points)"),
-            (("digits", "--method", "hessian", "-d", "4", "-n", "500"), "n_neighbors 30 (default for"),
+            (("digits", "--method", "hessian", "-d", "4", "-n", "500"), "n_neighbors 30 ("),
             (("digits", "--method", "ltsa", "-d", "15", "-n", "500"),
              "n_neighbors 34 (default: twice the least for ltsa)"),
             (("swiss-roll", "-n", "300", "-k", "9"), "n_neighbors 9, n_components"),
@@ -482,7 +519,7 @@ class TestRefusing:
     def test_parameters(self, refuse, arguments, message):
         np.save("roll.npy", roll_points())
         assert re.search(message, refuse("roll.npy", *arguments, in_fit=True))
-        assert not os.path.exists("roll_lle.npy")
+        assert not Path("roll_lle.npy").exists()
 
     def test_no_command(self, run):
         assert run() == (
@@ -514,8 +551,7 @@ class TestRefusing:
         lines = [",".join(map(repr, x)) for x in roll_points().tolist()]
 
         def write(text):
-            with open("a.csv", "w") as file:
-                file.write("\n".join(["x,y,z", *lines[:row], text, *lines[row:]]))
+            Path("a.csv").write_text("\n".join(["x,y,z", *lines[:row], text, *lines[row:]]))
 
         write("1,2")
         assert refuse("a.csv").startswith(f"a.csv, line {row + 2}: 2 fields instead of 3")
@@ -594,7 +630,7 @@ class TestInterrupt:
         status, _, err = run("embed", "swiss-roll", "-o", "out.npy")
         assert status == 130
         assert err.splitlines()[-1] == "lle-gpu: interrupted, nothing more is written"
-        assert not os.path.exists("out.npy")
+        assert not Path("out.npy").exists()
 
     @pytest.mark.parametrize("n", [300, 150])  # a sparse factorisation, and the dense solver
     def test_stages_that_hold_the_interpreter_can_be_killed(self, embed, monkeypatch, n):
@@ -620,12 +656,52 @@ class TestInterrupt:
             stderr=subprocess.PIPE,
             text=True,
         )
-        with open(pipe, "w"):  # returns when the child has opened it, too
+        with pipe.open("w"):  # returns when the child has opened it, too
             child.send_signal(signal.SIGINT)
             _, err = child.communicate(timeout=60)
         assert child.returncode == 130
         assert "lle-gpu: interrupted" in err
         assert "Traceback" not in err
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+class TestProgress:
+    def work(self, stream, delay=1000.0):
+        with report_to(ProgressBar(stream, delay=delay)) as progress:
+            with stage("first", 1000):
+                for _ in range(10):
+                    advance(100)
+            with stage("second"):
+                advance(1)
+                note("a choice")
+        return progress, stream.getvalue()
+
+    def test_lines_in_a_file(self):
+        progress, text = self.work(io.StringIO())
+        first, choice, second = text.splitlines()
+        assert first.split() == ["first", f"{progress.seconds['first']:.3f}", "s"]
+        assert choice == "    a choice"
+        assert second.startswith("  second")
+        assert progress.notes == ["a choice"]
+
+    def test_what_is_running_in_a_terminal(self):
+        _, text = self.work(Terminal())
+        assert text.startswith("\r  first ...\r  first   ")  # named at once, then overwritten
+        assert "\r  second ...\r    a choice" in text
+        assert text.rstrip(" \n").endswith(" s")
+
+    def test_bar(self):
+        _, text = self.work(Terminal(), delay=0.0)
+        assert "%|" in text
+        assert "/1.00k" in text
+        left_standing = [line.rsplit("\r", 1)[-1].split() for line in text.split("\n")[:-1]]
+        assert [words[0] for words in left_standing] == ["first", "a", "second"]
 
 
 def test_as_a_process(tmp_path):

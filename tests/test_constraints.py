@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import reference
 from conftest import METHODS, make_manifold
+from scipy.stats import ortho_group
 
 from lle_gpu.constraints import METHODS as TABLE
 from lle_gpu.constraints import cpu
+from lle_gpu.constraints.cpu import assemble
 from lle_gpu.constraints.cpu.assemble import gram, stack
+from lle_gpu.constraints.cpu.hessian import orthonormalise
 from lle_gpu.constraints.cpu.local import differences, principal_directions
 from lle_gpu.constraints.cpu.standard import local_weights
 
@@ -49,6 +52,14 @@ def test_rows_sum_to_zero(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_rows_sum_to_zero_on_very_thin_data(method):
+    """Second direction a millionth of the first, along no axis."""
+    X = RNG.uniform(size=(200, 3)) * [1.0, 1e-6, 1e-7] @ ortho_group.rvs(3, random_state=0)
+    F = stack(constraints(method, X, 12))
+    assert np.abs(F @ np.ones(200)).max() <= 1e-13 * abs(F).max()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_threads_and_chunks_change_no_bit(method, monkeypatch):
     X = make_manifold("swiss-roll", 300)
     whole = constraints(method, X, 8, n_jobs=1).rows
@@ -67,6 +78,13 @@ def test_building_f_and_m_leaves_the_constraints_alone(method):
     np.testing.assert_array_equal(c.index, index)
 
 
+def test_m_in_pieces(monkeypatch):
+    c = constraints("ltsa", make_manifold("swiss-roll", 300), 9)
+    whole = gram(c).toarray()
+    monkeypatch.setattr(assemble, "GRAM_BYTES", 12 * 9 * 9 * 70)  # 70 points at a time
+    np.testing.assert_allclose(gram(c).toarray(), whole, atol=1e-13)
+
+
 def test_a_row_of_zeros_is_no_constraint():
     # Six neighbours on a line: with d=2 there is one direction, and no second derivative across it.
     line = np.column_stack([np.arange(40.0), np.zeros(40), np.zeros(40)])
@@ -74,6 +92,18 @@ def test_a_row_of_zeros_is_no_constraint():
     assert F.shape[0] < 40 * 3
     assert np.abs(F @ np.arange(40.0)).max() < 1e-12  # affine functions satisfy all of them
     assert np.isfinite(F.data).all()
+
+
+def test_orthonormalise():
+    Q = np.zeros((1, 4, 6))
+    Q[0, 0, 0] = 1
+    Q[0, 1] = [1, 1e-3, 0, 0, 0, 0]  # nearly dependent: kept, and orthogonal to the last bit
+    Q[0, 2] = [1, 1, 1e-9, 0, 0, 0]  # dependent but for noise: no direction
+    Q[0, 3] = RNG.normal(size=6)
+    Q = Q @ ortho_group.rvs(6, random_state=0)
+    orthonormalise(Q, 1, 1e-4)
+    np.testing.assert_allclose(Q[0] @ Q[0].T, np.diag([1, 1, 0, 1]), atol=2e-15)
+    assert not Q[0, 2].any()
 
 
 class TestWeights:

@@ -61,7 +61,7 @@ def test_digits():
 
 def test_fewer_digits_are_drawn_without_replacement():
     whole, part = load("digits"), load("digits", 300, random_state=3)
-    rows = [int(np.flatnonzero((whole.X == x).all(axis=1))[0]) for x in part.X]
+    rows = [int(np.flatnonzero((x == whole.X).all(axis=1))[0]) for x in part.X]
     assert len(set(rows)) == 300
     assert np.array_equal(whole.labels[rows], part.labels)
     assert np.array_equal(part.images.reshape(300, 64) * 16, part.X)

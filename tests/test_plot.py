@@ -157,7 +157,7 @@ def test_thumbnails_lie_apart_and_show_their_points():
     gaps = np.abs(places[:, None] - places).max(axis=2) + np.diag([np.inf] * len(boxes))
     assert gaps.min() > IMAGE_POINTS * ax.figure.dpi / 72
     for box in boxes:
-        row = int(np.flatnonzero((Y == box.xy).all(axis=1))[0])
+        row = int(np.flatnonzero((box.xy == Y).all(axis=1))[0])
         assert np.allclose(box.offsetbox.get_data(), digits.images[row])
         assert to_hex(box.patch.get_edgecolor()) == CLASS_COLOURS[digits.labels[row]]
 
@@ -177,10 +177,9 @@ def test_full_range_unless_asked(cloud):
     assert "outside" not in remarks_of(ax)
     ax = plot_embedding(Y, span=0.98)
     assert ax.get_xlim()[1] < 5
-    outside = (Y < [ax.get_xlim()[0], ax.get_ylim()[0]]) | (
-        Y > [ax.get_xlim()[1], ax.get_ylim()[1]]
-    )
-    count = int(outside.any(axis=1).sum())
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    x, y = Y.T
+    count = int(((x < left) | (x > right) | (y < bottom) | (y > top)).sum())
     assert count >= 1
     assert remarks_of(ax) == f"{count} of 301 points lie outside"
 

@@ -27,9 +27,7 @@ RNG = np.random.default_rng(0)
 def icosphere(subdivisions):
     """Nearly uniform points on the unit sphere, symmetric under the icosahedron's rotations."""
     golden = (1 + 5**0.5) / 2
-    corners = np.array(
-        [[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)], dtype=float
-    )
+    corners = np.array([[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)], dtype=float)
     points = np.concatenate([np.roll(corners, shift, axis=1) for shift in range(3)])
     faces = ConvexHull(points).simplices
     for _ in range(subdivisions):
@@ -246,6 +244,22 @@ class TestNullSpace:
             model = LocallyLinearEmbedding(n_neighbors=9, method=method, n_components=2).fit(X)
         assert model.spectrum_.n_null == 1 + (values < 1e-10).sum()
         assert reference.sine(V[:, :2], model.embedding_) <= 1e-6
+
+    @pytest.mark.parametrize("method", ["ltsa", "hessian"])
+    def test_a_null_vector_does_not_swamp_the_others(self, method):
+        # One point that nothing holds: 1 / delta = 1e15 beside eigenvalues of the inverse near 1.
+        X = make_manifold("digits", 350)
+        X[11] += 1000
+        F = reference.ROWS[method](X, reference.neighbors(X, 24), 4)
+        values, V = reference.spectrum(F)
+        with pytest.warns(DisconnectedGraphWarning, match="among no other point's"):
+            model = LocallyLinearEmbedding(
+                n_neighbors=24, n_components=4, method=method, eigen_solver="arpack"
+            ).fit(X)
+        assert values[0] < 1e-12
+        assert values[1] > 1e-2
+        np.testing.assert_allclose(model.spectrum_.values[1:], values[1:4], rtol=1e-10)
+        assert reference.sine(V[:, :4], model.embedding_) <= 1e-7
 
     def test_flat_data_have_their_coordinates_as_null_vectors(self):
         X = np.column_stack([RNG.uniform(size=(400, 2)), np.zeros(400)])

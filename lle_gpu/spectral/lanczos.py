@@ -4,7 +4,7 @@ Given a symmetric positive operator A (here: the inverse of M on the complement 
 a block Q_0 of b start vectors and an orthonormal basis N of vectors to keep out, build an
 orthonormal basis Q of the Krylov space and T = Q^T A Q:
 
-    W = A Q_j;  H = [N Q]^T W;  W <- W - [N Q] H  (twice);  T(:, j) = H;  Q_{j+1} R = W
+    W = A Q_j;  W <- W - N N^T W;  T(:, j) = H = Q^T W;  W <- W - Q H;  Q_{j+1} R = W
 
 The Ritz pairs (theta, Q s), T s = theta s, have the residuals ||A Q s - theta Q s|| = ||R s_last||,
 known after every step at no cost, so convergence is tested after every step. A block as wide as the
@@ -119,20 +119,17 @@ def lanczos(
         W = apply(block)
         n_steps += 1
         advance()
-        H = np.zeros((filled, block.shape[1]))
-        for _ in range(2):
-            W = _project(W, keep_out)
-            h = basis.T @ W
-            W -= basis @ h
-            H += h
+        W = _project(W, keep_out)
+        H = basis.T @ W
+        W -= basis @ H
         T[:filled, new] = H
         T[new, :filled] = H.T
         T[new, new] = (H[new] + H[new].T) / 2
         theta, S = np.linalg.eigh(T[:filled, :filled])
         theta, S = theta[::-1], S[:, ::-1]
         block, R = _orthonormal(W, floor=EPS * abs(theta[0]))
-        # Where little was left of W, normalising has magnified rounding along the basis: take that
-        # out again, and with it directions that were nothing else.
+        # Once more ("twice is enough"): where little was left of W, normalising has magnified its
+        # rounding along the basis. Directions that were nothing else go, too.
         block = _project(_project(block, keep_out), basis)
         block, again = _orthonormal(block, floor=SURVIVES)
         R = again @ R

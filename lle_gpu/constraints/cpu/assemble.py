@@ -17,6 +17,9 @@ from lle_gpu.parallel import effective_jobs, for_each_chunk
 
 __all__ = ["gram", "stack"]
 
+# Working memory of M's assembly: blocks (8 bytes an entry) and their column indices (4).
+GRAM_BYTES = 1 << 28
+
 
 def stack(constraints: Constraints) -> csr_array:
     """F: every row of every point that is not zero, in the points' order.
@@ -40,27 +43,43 @@ def gram(constraints: Constraints, n_jobs: int | None = None) -> csr_array:
 
     With A_i = rows_i^T rows_i, M = sum_i S_i^T A_i S_i, S_i picking the index set of point i. The
     A_i, stacked, are a sparse matrix (n m x n); the S_i^T side by side are one of zeros and ones
-    (n x n m). Their product costs n m^2 operations, r times fewer than F^T F row by row.
+    (n x n m). Their product costs n m^2 operations, r times fewer than F^T F row by row. Points are
+    taken a few hundred megabytes at a time.
     """
-    index, rows = constraints.index, constraints.rows
-    n, _, m = rows.shape
-    blocks = np.empty((n, m, m))
+    n, _, m = constraints.rows.shape
+    step = max(1, GRAM_BYTES // (12 * m * m))
+    M = _gram_of(constraints, slice(0, step), n_jobs)
+    for low in range(step, n, step):
+        M = M + _gram_of(constraints, slice(low, low + step), n_jobs)
+    return M
+
+
+def _gram_of(constraints: Constraints, points: slice, n_jobs: int | None) -> csr_array:
+    """The points' part of M."""
+    n = constraints.n_points
+    index, rows = constraints.index[points], constraints.rows[points]
+    c, r, m = rows.shape
+    blocks = np.empty((c, m, m))
 
     def work(chunk: slice) -> None:
         R = rows[chunk]
         np.matmul(R.transpose(0, 2, 1), R, out=blocks[chunk])
 
-    for_each_chunk(work, n, bytes_per_row=8 * m * (rows.shape[1] + m), n_jobs=n_jobs, quiet=True)
-    itype = _index_type(n * m * m, n)
-    flat = index.ravel().astype(itype)
-    columns = np.repeat(index.astype(itype), m, axis=0).ravel()
+    for_each_chunk(work, c, bytes_per_row=8 * m * (r + m), n_jobs=n_jobs, quiet=True)
+    itype = _index_type(c * m * m, n)
+    index = index.astype(itype, copy=False)
     A = csr_array(
-        (blocks.ravel(), columns, np.arange(0, n * m * m + 1, m, dtype=itype)), shape=(n * m, n)
+        (
+            blocks.ravel(),
+            np.repeat(index, m, axis=0).ravel(),
+            np.arange(0, c * m * m + 1, m, dtype=itype),
+        ),
+        shape=(c * m, n),
     )
     pick = csr_array(
-        (np.ones(n * m), flat, np.arange(n * m + 1, dtype=itype)), shape=(n * m, n)
-    ).T.tocsr()
-    return _product(pick, A, effective_jobs(n_jobs))
+        (np.ones(c * m), index.ravel(), np.arange(c * m + 1, dtype=itype)), shape=(c * m, n)
+    )
+    return _product(pick.T.tocsr(), A, effective_jobs(n_jobs))
 
 
 def _product(left: csr_array, right: csr_array, jobs: int) -> csr_array:
@@ -69,9 +88,7 @@ def _product(left: csr_array, right: csr_array, jobs: int) -> csr_array:
         return left @ right
     bounds = np.linspace(0, left.shape[0], jobs + 1).astype(int)
     with ThreadPoolExecutor(jobs) as pool:
-        parts = pool.map(
-            lambda pair: left[pair[0] : pair[1]] @ right, pairwise(bounds)
-        )
+        parts = pool.map(lambda pair: left[pair[0] : pair[1]] @ right, pairwise(bounds))
         return vstack(list(parts), format="csr")
 
 
