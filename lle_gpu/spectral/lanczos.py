@@ -44,6 +44,8 @@ class LanczosResult:
     values : ndarray of shape (p,)
         p = n_wanted + 1, or fewer if the space is exhausted.
     vectors : ndarray of shape (n, p)
+        The Ritz vectors after one more application of A, not normalised. It costs nothing, since
+        A Q is known, and it all but removes what is left of eigenvectors with small eigenvalues.
     angle : float
         Estimate of the sine of the angle between the wanted vectors' span and the true one.
     n_steps : int
@@ -88,7 +90,7 @@ def lanczos(
         alone is driven to rounding level.
     residual_tol : float
         Largest accepted ||M x - x / theta||, M = A^-1, x = A v normalised, of a Ritz pair
-        (theta, v); one more step of inverse iteration makes it ||A v - theta v|| / theta^2.
+        (theta, v): it is ||A v - theta v|| / theta^2.
     max_restarts : int
     accept : callable, optional
         Asked at each restart whether the wanted Ritz vectors (n, n_wanted) will do as they are; for
@@ -142,7 +144,9 @@ def lanczos(
         full = filled + block.shape[1] > max_basis
         if converged or exhausted or (full and restarts == max_restarts):
             p = min(n_wanted + 1, len(theta))
-            return LanczosResult(theta[:p], basis @ S[:, :p], angle, n_steps, converged)
+            # A Q s = theta Q s + Q_{j+1} R s_last
+            vectors = basis @ (S[:, :p] * theta[:p]) + block @ (R @ S[new, :p])
+            return LanczosResult(theta[:p], vectors, angle, n_steps, converged)
         if full:
             # Thick restart: keep the best Ritz vectors; the last residual block goes on from them.
             restarts += 1
