@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, make_s_curve, make_swiss_roll
+from threadpoolctl import threadpool_limits
+
+# The references are many small decompositions, on which BLAS's threads only wait for one another:
+# two test runs side by side would take ten times as long. Subprocesses get it by the environment.
+threadpool_limits(limits=1, user_api="blas")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
 def five_dimensional_manifold(n, random_state=0):
