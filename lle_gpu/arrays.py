@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.constraints import METHODS
 
-__all__ = ["FLOAT_DTYPES", "check_sizes", "check_values"]
+__all__ = ["FLOAT_DTYPES", "check_range", "check_sizes", "check_values"]
 
 # Others are converted to the first.
 FLOAT_DTYPES = [np.float64, np.float32]
@@ -72,4 +72,19 @@ def check_values(X: NDArray[Any], *, solver: str) -> None:
             f"the largest range of a feature of X is {extent:.3g}: it must be between {SMALLEST:g} "
             f"and {LARGEST:g}, or squared distances leave float64. Rescale X (the embedding does "
             "not depend on its scale)."
+        )
+
+
+def check_range(X: NDArray[Any]) -> None:
+    """Reject new points so far away that squared distances to them overflow.
+
+    Raises
+    ------
+    ValueError
+    """
+    largest = float(np.abs(X).max())
+    if largest >= LARGEST:
+        raise ValueError(
+            f"the largest entry of X is {largest:.3g} in size: it must be below {LARGEST:g}, or "
+            "squared distances overflow. Check how X was scaled."
         )

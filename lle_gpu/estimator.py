@@ -16,11 +16,12 @@ from sklearn.base import (
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lle_gpu.arrays import FLOAT_DTYPES
+from lle_gpu.arrays import FLOAT_DTYPES, check_range
 from lle_gpu.device import resolve
 from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.progress import report_verbosely
+from lle_gpu.spectral import Spectrum
 
 __all__ = ["LocallyLinearEmbedding"]
 
@@ -67,12 +68,14 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Start of the Lanczos iteration. None is a fixed start, so that the same input gives the
         same bits.
     n_jobs : int or None, default=None
-        Threads. None and -1 mean all cores.
+        Threads. None and -1 mean all cores. (The brute-force neighbour search and the dense
+        solver use as many as OpenMP and BLAS are set to.)
     device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         This version runs on the CPU; "gpu" and "cuda" raise, and say what is missing.
     metric : str or callable, default="euclidean"
-        For the neighbour search: any metric of :class:`sklearn.neighbors.NearestNeighbors`. The
-        weights and tangent planes are Euclidean always.
+        For the neighbour search: any metric of :class:`sklearn.neighbors.NearestNeighbors` that
+        needs no parameters, or a function of two rows. The weights and tangent planes are
+        Euclidean always.
     verbose : bool or int, default=False
         Print stages, their times and the choices made to standard error.
 
@@ -139,6 +142,10 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     embedding_: NDArray[Any]
     reconstruction_error_: float
+    spectrum_: Spectrum
+    nbrs_: Any
+    device_: str
+    n_features_in_: int
 
     def __init__(
         self,
@@ -182,7 +189,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 or float64; other types are converted to float64.
+            float32 or float64; other types are converted to float64. Kept for :meth:`transform`
+            and not copied: do not change it afterwards.
         y : ignored
 
         Returns
@@ -224,7 +232,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Place new points in the embedding.
 
         Each is rebuilt from its nearest training points by barycentric weights; its embedding is
-        the same weighted mean of theirs. A training point gets its ``embedding_`` exactly.
+        the same weighted mean of theirs. A training point gets its ``embedding_`` exactly (equal
+        rows: that of the first of them).
 
         Parameters
         ----------
@@ -236,6 +245,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
+        check_range(X)
         with report_verbosely(self.verbose):
             return self._interpolate(X, self.nbrs_, self.embedding_)
 
@@ -255,6 +265,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         check_is_fitted(self)
         X = check_array(X, dtype=FLOAT_DTYPES, estimator=self)
+        check_range(X)
         if X.shape[1] != self.embedding_.shape[1]:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but the embedding has {self.embedding_.shape[1]}"

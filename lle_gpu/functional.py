@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import check_is_fitted
 
 from lle_gpu.arrays import FLOAT_DTYPES, check_sizes, check_values
 from lle_gpu.backend import Backend
@@ -19,7 +20,6 @@ from lle_gpu.device import DEVICES, resolve
 from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.neighbors import ALGORITHMS
 from lle_gpu.neighbors.graph import ClosedClasses, closed_classes
-from lle_gpu.parallel import blas_threads
 from lle_gpu.progress import report_verbosely, stage
 from lle_gpu.spectral import SOLVERS, Spectrum
 
@@ -111,18 +111,17 @@ def embed(
     with stage("constraints", n):
         build = backend.constraints[method]
         constraints = build(X, index, n_components, n_jobs=n_jobs, **options)
-    with blas_threads(1):
-        vectors, spectrum = backend.bottom_vectors(
-            constraints,
-            n_components,
-            square=METHODS[method].square,
-            classes=classes,
-            solver=eigen_solver,
-            tol=tol,
-            max_iter=max_iter,
-            random_state=random_state,
-            n_jobs=n_jobs,
-        )
+    vectors, spectrum = backend.bottom_vectors(
+        constraints,
+        n_components,
+        square=METHODS[method].square,
+        classes=classes,
+        solver=eigen_solver,
+        tol=tol,
+        max_iter=max_iter,
+        random_state=random_state,
+        n_jobs=n_jobs,
+    )
     if spectrum.n_null > n_components + 1 and len(classes) == 1:
         warn_user(
             f"F has at least {spectrum.n_null} null vectors (the constant included), more than the "
@@ -230,6 +229,7 @@ neighbors_algorithm, device, metric, verbose
     (1797, 2)
     """
     if isinstance(X, NearestNeighbors):
+        check_is_fitted(X)
         X = X._fit_X
     X = check_array(
         X, dtype=FLOAT_DTYPES, ensure_min_samples=2, estimator="locally_linear_embedding"

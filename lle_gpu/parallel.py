@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
@@ -12,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 from lle_gpu.progress import advance
 
-__all__ = ["blas_threads", "chunk_rows", "effective_jobs", "for_each_chunk"]
+__all__ = ["chunk_rows", "effective_jobs", "for_each_chunk", "one_blas_thread"]
 
 # A chunk's arrays should live in a core's L2 cache (0.5 to 2 MiB on current machines): batched
 # small matrices are read several times.
@@ -47,13 +48,42 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def blas_threads(count: int) -> Any:
-    """Context in which BLAS uses ``count`` threads.
+class _OneBlasThread:
+    """Holds BLAS at one thread while anybody is inside.
 
-    The pipeline runs with one: it brings its own threads, and BLAS's, which spin while they wait,
-    would take the cores from them.
+    The setting belongs to the process: with several fits at once, the first to enter saves it and
+    the last to leave restores it.
     """
-    return _controller().limit(limits=count, user_api="blas")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+                self._limit = None
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+def one_blas_thread() -> _OneBlasThread:
+    """Context in which BLAS uses one thread.
+
+    For code that brings its own threads, or works on small matrices: BLAS's threads spin while they
+    wait, and would take the cores from the others.
+    """
+    return _one_blas_thread
 
 
 def for_each_chunk(
@@ -74,7 +104,7 @@ def for_each_chunk(
     jobs = effective_jobs(n_jobs)
     size = min(chunk_rows(bytes_per_row), max(1, -(-n // jobs)))
     slices = [slice(low, min(low + size, n)) for low in range(0, n, size)]
-    with blas_threads(1):
+    with one_blas_thread():
         if jobs == 1 or len(slices) == 1:
             for rows in slices:
                 work(rows)

@@ -134,6 +134,24 @@ def test_unknown_names(call):
         call(X, metric="no such metric")
 
 
+@both
+def test_metrics_that_cannot_be_used(call):
+    with pytest.raises(ValueError, match="metric='precomputed' is not possible.*Give X itself"):
+        call(X, metric="precomputed")
+    with pytest.raises(ValueError, match="metric='seuclidean' cannot be used.*scale or whiten X"):
+        call(X, metric="seuclidean")
+
+
+@both
+def test_distances_that_are_not_finite(call):
+    constant_row = X.copy()
+    constant_row[5] = 1.0  # has no correlation with anything
+    with pytest.raises(ValueError, match="metric='correlation' gives distances that are not finit"):
+        call(constant_row, metric="correlation")
+    with pytest.raises(ValueError, match="not finite.*Constant or zero rows"):
+        call(X, metric=lambda a, b: float("nan"))
+
+
 def test_positional_parameters_are_refused():
     with pytest.raises(TypeError):
         LocallyLinearEmbedding(5)
@@ -156,6 +174,10 @@ def test_transform_checks_its_input():
         model.transform(X * np.nan)
     with pytest.raises(ValueError, match="1D array"):
         model.transform(X[0])
+    for method in (model.transform, model.inverse_transform):
+        width = 3 if method == model.transform else 2
+        with pytest.raises(ValueError, match=r"largest entry of X is 1e\+200.*below 1e\+150"):
+            method(np.full((1, width), 1e200))
 
 
 @both

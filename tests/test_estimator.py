@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lle_gpu import LocallyLinearEmbedding, Spectrum, locally_linear_embedding
 
@@ -108,6 +110,23 @@ def test_signs_are_fixed_and_columns_orthonormal(roll):
             assert (columns[np.abs(columns).argmax(axis=0), range(2)] > 0).all()
     np.testing.assert_allclose(Y.T @ Y, np.eye(3), atol=1e-13)
     np.testing.assert_allclose(Y.sum(axis=0), 0, atol=1e-12)
+
+
+def test_fits_at_once_give_the_same_and_leave_blas_as_it_was(roll):
+    def blas():
+        return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+
+    expected = LocallyLinearEmbedding(n_neighbors=10).fit_transform(roll)
+    with threadpool_limits(2, "blas"):
+        before = blas()
+        with ThreadPoolExecutor(4) as pool:
+            fits = [
+                pool.submit(LocallyLinearEmbedding(n_neighbors=10).fit_transform, roll)
+                for _ in range(12)
+            ]
+        assert blas() == before
+    for fit in fits:
+        np.testing.assert_array_equal(fit.result(), expected)
 
 
 def test_random_state_changes_the_start_not_the_result(roll):

@@ -86,6 +86,22 @@ def test_blocks_of_rows_and_threads_change_nothing(monkeypatch, algorithm):
     np.testing.assert_array_equal(whole[0], pieces[0])
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_many_copies_of_a_row_cost_no_more_candidates(algorithm, monkeypatch):
+    X = RNG.normal(size=(600, 3))
+    X[RNG.permutation(600)[:400]] = 0
+    expected = reference.neighbors(X, 6)
+    search = NeighborSearch(X, 6, algorithm=algorithm)
+    asked = []
+    kind = type(search._search)
+    query = kind.query
+    monkeypatch.setattr(
+        kind, "query", lambda self, points, count: asked.append(count) or query(self, points, count)
+    )
+    np.testing.assert_array_equal(search.kneighbors(return_distance=False), expected)
+    assert max(asked) < 60, "the candidates grew to the number of copies"
+
+
 def test_impossible_number_of_neighbours():
     search = NeighborSearch(np.eye(4), 2)
     with pytest.raises(

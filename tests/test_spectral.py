@@ -195,8 +195,10 @@ class TestCertificate:
 
     def test_not_converged_is_a_warning_and_is_recorded(self):
         X = np.random.default_rng(0).normal(size=(900, 20))  # no manifold: a crowded spectrum
-        with pytest.warns(ConvergenceWarning, match="max_iter=1 restarts.*Raise max_iter"):
-            model = LocallyLinearEmbedding(n_neighbors=15, max_iter=1, reg=1e-2).fit(X)
+        with pytest.warns(ConvergenceWarning, match="max_iter=1 restarts.*larger max_iter"):
+            model = LocallyLinearEmbedding(
+                n_neighbors=15, max_iter=1, reg=1e-2, eigen_solver="arpack"
+            ).fit(X)
         assert not model.spectrum_.converged
         assert "NOT CONVERGED" in str(model.spectrum_)
 
@@ -205,6 +207,46 @@ class TestCertificate:
         assert str(spectrum).startswith("converged")
         assert "sparse LU of B = I - W" in str(spectrum)
         assert spectrum.error == pytest.approx((spectrum.values**2).sum())
+
+
+class TestBelowTheRoundingOfM:
+    """On curves sigma^2 falls below eps ||M||: an inverse of M then says nothing."""
+
+    def helix(self, n):
+        t = np.sort(np.random.RandomState(0).uniform(0, 20, n))
+        return np.column_stack([np.cos(t), np.sin(t), t / 10])
+
+    @pytest.mark.parametrize(("method", "d"), [("ltsa", 2), ("hessian", 1)])
+    def test_few_points_are_solved_densely(self, method, d):
+        X = self.helix(900)
+        model = LocallyLinearEmbedding(n_neighbors=11, n_components=d, method=method).fit(X)
+        assert "dense SVD of F, since shift-invert failed" in model.spectrum_.solver
+        assert model.spectrum_.converged
+        F = reference.ROWS[method](X, reference.neighbors(X, 11), d)
+        values, V = reference.spectrum(F)
+        assert values[0] ** 2 < 1e-13
+        assert reference.sine(V[:, :d], model.embedding_) < 1e-6
+
+    @pytest.mark.parametrize("method", ["ltsa", "hessian"])
+    def test_many_points_are_not_certified(self, method):
+        X = self.helix(1500)
+        with pytest.warns(ConvergenceWarning, match="lost in the rounding.*method='standard'"):
+            model = LocallyLinearEmbedding(n_neighbors=12, method=method).fit(X)
+        assert not model.spectrum_.converged
+        standard = LocallyLinearEmbedding(n_neighbors=12).fit(X)
+        assert standard.spectrum_.converged
+
+    @pytest.mark.parametrize("solver", ["auto", "arpack"])
+    @pytest.mark.parametrize("n", [250, 400, 550, 700, 850])
+    def test_what_is_certified_is_right(self, n, solver):
+        X = self.helix(n)
+        _, V = reference.spectrum(reference.ltsa_rows(X, reference.neighbors(X, 11), 2))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = LocallyLinearEmbedding(n_neighbors=11, method="ltsa", eigen_solver=solver)
+            model.fit(X)
+        sine = reference.sine(V[:, :2], model.embedding_)
+        assert sine <= 1e-6 or not model.spectrum_.converged
 
 
 class TestNullSpace:

@@ -111,12 +111,33 @@ class _ScikitLearn:
     spare = 2
 
     def __init__(self, X: NDArray[Any], algorithm: str, metric: Any, n_jobs: int | None) -> None:
-        self._search = NearestNeighbors(
-            algorithm=algorithm, metric=metric, n_jobs=effective_jobs(n_jobs)
-        ).fit(X)
+        if metric == "precomputed":
+            raise ValueError(
+                "metric='precomputed' is not possible: the weights and tangent planes need "
+                "coordinates. Give X itself, with the metric that made the distances."
+            )
+        try:
+            self._search = NearestNeighbors(
+                algorithm=algorithm, metric=metric, n_jobs=effective_jobs(n_jobs)
+            ).fit(X)
+            self._search.kneighbors(X[:1], 1)  # some metrics complain only now
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"metric={metric!r} cannot be used here with algorithm={algorithm!r}: {error}. Use "
+                "a metric of sklearn.neighbors that needs no parameters, or a function of two rows "
+                "(for 'seuclidean' and 'mahalanobis': scale or whiten X instead)."
+            ) from error
+        self._metric = metric
 
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
         distance, index = self._search.kneighbors(points, count)
+        if not np.isfinite(distance).all():
+            rows = np.flatnonzero(~np.isfinite(distance).all(axis=1))
+            raise ValueError(
+                f"metric={self._metric!r} gives distances that are not finite, for {len(rows)} "
+                f"of {len(points)} points at least (rows {_listed(rows)}). Constant or zero rows "
+                "often cause it: leave them out, or use another metric."
+            )
         return distance, index
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
@@ -170,15 +191,16 @@ class NeighborSearch:
         self._euclidean = metric in ("euclidean", "l2", "minkowski")
         if self._euclidean and algorithm == "auto":
             self.algorithm = "kd_tree" if X.shape[1] <= TREE_MAX_FEATURES else "brute"
-        self._search: _Search
+        self._search = self._search_in(X)
+
+    def _search_in(self, X: NDArray[Any]) -> _Search:
         if self._euclidean and self.algorithm == "kd_tree":
-            self._search = _KDTree(X, n_jobs)
-        elif self._euclidean and self.algorithm == "brute":
-            self._search = _Brute(X)
-        elif self._euclidean:
-            self._search = _SquaredScikitLearn(X, self.algorithm, metric, n_jobs)
-        else:
-            self._search = _ScikitLearn(X, self.algorithm, metric, n_jobs)
+            return _KDTree(X, self.n_jobs)
+        if self._euclidean and self.algorithm == "brute":
+            return _Brute(X)
+        if self._euclidean:
+            return _SquaredScikitLearn(X, self.algorithm, self.metric, self.n_jobs)
+        return _ScikitLearn(X, self.algorithm, self.metric, self.n_jobs)
 
     def kneighbors(
         self,
@@ -217,25 +239,35 @@ class NeighborSearch:
         distance = np.empty((m, k))
         index = np.empty((m, k), dtype=np.int64)
         pending = np.arange(m)
-        count = min(n, k + self._search.spare)
+        search, kept = self._search, None
+        count = min(n, k + search.spare)
         while len(pending):
             undecided = []
             block = max(1, CANDIDATE_BYTES // (16 * count))
             for low in range(0, len(pending), block):
                 rows = pending[low : low + block]
                 queries = points if len(rows) == m else points[rows]
-                proposed, candidates = self._search.query(queries, count)
-                if count == n:  # every point is in the list
-                    horizon = np.full(len(rows), np.inf)
-                else:
-                    last = proposed[:, -1]
-                    horizon = last - self._search.error(queries, last)
+                proposed, candidates = search.query(queries, count)
+                if kept is not None:
+                    candidates = kept[candidates]
                 own = rows if exclude_self else None
                 distance[rows], index[rows] = self._sorted(queries, proposed, candidates, own, k)
-                final = distance[rows, -1] < horizon
+                if count == n:  # every point is in the list
+                    final = np.ones(len(rows), dtype=bool)
+                else:
+                    last = proposed[:, -1]
+                    final = distance[rows, -1] < last - search.error(queries, last)
                 undecided.append(rows[~final])
                 advance(int(final.sum()))
             pending = np.concatenate(undecided)
+            if kept is None and len(pending):
+                # The usual cause of ties is duplicated rows, of which only the first few matter.
+                kept = _first_copies(self.X, k + 1)
+                if len(kept) < n:
+                    n = len(kept)
+                    search = self._search_in(self.X[kept])
+                    count = min(n, count)
+                    continue
             count = min(n, 2 * count)
         if self._euclidean:
             np.sqrt(distance, out=distance)
@@ -250,11 +282,14 @@ class NeighborSearch:
 
         def work(rows: slice) -> None:
             near, exact = candidates[rows], proposed[rows]
-            if own is not None:
-                near, exact = _without_self(near, exact, own[rows])
+            is_own = None if own is None else near == own[rows][:, None]
+            if is_own is not None and is_own[:, 0].all():  # as always, but for duplicates
+                near, exact, is_own = near[:, 1:], exact[:, 1:], None
             if self._euclidean:
                 difference = queries[rows, None, :].astype(np.float64, copy=False) - self.X[near]
                 exact = np.einsum("mcd,mcd->mc", difference, difference)
+            if is_own is not None:
+                exact = np.where(is_own, np.inf, exact)  # to the end
             disordered = np.flatnonzero((exact[:, 1:] <= exact[:, :-1]).any(axis=1))
             if len(disordered):
                 near, exact = near.copy(), exact.copy()
@@ -284,7 +319,8 @@ def _spatial_order(points: NDArray[Any], bits: int = 10) -> Index:
     low = points.min(axis=0).astype(np.float64)
     extent = points.max(axis=0) - low
     widest = np.argsort(-extent, kind="stable")[:3]
-    scale = (2**bits - 1) / np.where(extent[widest] > 0, extent[widest], 1.0)
+    wide = extent[widest] > np.finfo(np.float64).tiny  # else a constant, or nearly so
+    scale = np.where(wide, (2**bits - 1) / np.where(wide, extent[widest], 1.0), 0.0)
     cell = ((points[:, widest] - low[widest]) * scale).astype(np.uint32)
     key = np.zeros(len(points), dtype=np.uint32)
     for bit in range(bits):
@@ -293,12 +329,19 @@ def _spatial_order(points: NDArray[Any], bits: int = 10) -> Index:
     return np.argsort(key, kind="stable")
 
 
-def _without_self(near: Index, exact: Float, own: Index) -> tuple[Index, Float]:
-    """Drop each row's own index from its candidates, or the last one where it is not there."""
-    is_own = near == own[:, None]
-    if is_own[:, 0].all():
-        return near[:, 1:], exact[:, 1:]
-    keep = ~is_own
-    keep[keep.all(axis=1), -1] = False
-    shape = (len(near), near.shape[1] - 1)
-    return near[keep].reshape(shape), exact[keep].reshape(shape)
+def _first_copies(X: NDArray[Any], most: int) -> Index:
+    """Rows of X, in order, but of equal rows only the first ``most``.
+
+    By (distance, index) no other copy can be among anybody's ``most - 1`` nearest other points.
+    """
+    n = len(X)
+    rows = np.ascontiguousarray(X)
+    key = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], (rows[order[1:]] != rows[order[:-1]]).any(1)]))
+    copy = np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
+    return np.sort(order[copy < most])
+
+
+def _listed(rows: Index, most: int = 8) -> str:
+    return ", ".join(map(str, rows[:most])) + (", ..." if len(rows) > most else "")

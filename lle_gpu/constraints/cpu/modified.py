@@ -67,23 +67,23 @@ def modified(
     n, k = index.shape
     d = X.shape[1]
     p = min(k, d)
-    # Leading vectors that can be needed: k - s_i <= p, and s_i <= k - n_components.
-    U = np.empty((n, k, p))
     values = np.empty((n, p))
     rows = np.empty((n, k, k + 1))
+    bytes_per_row = 8 * k * (2 * d + 4 * k + p)
 
-    def decompose(chunk: slice) -> None:
-        Z = differences(X[chunk], X, index[chunk])
-        U[chunk], values[chunk] = principal_directions(Z)
-        rows[chunk, 0, 1:] = local_weights(Z, reg)  # kept here until the second pass
+    def measure(chunk: slice) -> None:
+        values[chunk] = principal_directions(differences(X[chunk], X, index[chunk]))[1]
 
-    bytes_per_row = 8 * k * (2 * d + 2 * k + p)
-    for_each_chunk(decompose, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs, quiet=True)
+    # eta needs all points. The directions are found again afterwards: keeping them would take
+    # n x k x d numbers.
+    for_each_chunk(measure, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs, quiet=True)
     n_leading = k - _almost_null_sizes(values, k, n_components)
 
     def combine(chunk: slice) -> None:
-        w = rows[chunk, 0, 1:].copy()
-        leading = np.where(np.arange(p) < n_leading[chunk, None, None], U[chunk], 0.0)
+        Z = differences(X[chunk], X, index[chunk])
+        w = local_weights(Z, reg)
+        U, _ = principal_directions(Z)
+        leading = np.where(np.arange(p) < n_leading[chunk, None, None], U, 0.0)
         P = -(leading @ leading.transpose(0, 2, 1))
         P[:, range(k), range(k)] += 1.0
         ones = P.sum(axis=2)  # P 1
@@ -99,7 +99,7 @@ def modified(
         rows[chunk, :, 0] = scaled
         rows[chunk, :, 1:] = -P - ((1.0 - alpha)[:, None] * scaled)[:, :, None] * w[:, None, :]
 
-    for_each_chunk(combine, n, bytes_per_row=8 * k * (3 * k + p), n_jobs=n_jobs)
+    for_each_chunk(combine, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs)
     own = np.arange(n, dtype=index.dtype)[:, None]
     return Constraints(np.concatenate([own, index], axis=1), rows)
 

@@ -13,7 +13,7 @@ from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.assemble import stack
 from lle_gpu.exceptions import warn_user
 from lle_gpu.neighbors.graph import ClosedClasses
-from lle_gpu.parallel import blas_threads, effective_jobs
+from lle_gpu.parallel import one_blas_thread
 from lle_gpu.progress import note, stage
 from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz, residual_norms
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
@@ -26,13 +26,18 @@ __all__ = ["bottom_vectors"]
 Float = NDArray[np.float64]
 # Up to here the dense SVD takes milliseconds.
 DENSE_MAX_POINTS = 200
-# sigma / ||F|| below which a vector counts as a null vector. True null vectors come out between
-# 1e-16 and 1e-12; the smallest value known that is not one, LTSA on a million points, is 1e-8.
-NULL_TOL = 1e-11
+# sigma / ||F|| below which a vector counts as a null vector. True null vectors come out near 1e-15;
+# curves of 10^4 points have true values down to 1e-12.
+NULL_TOL = 1e-13
 # ||F^T F v - sigma^2 v|| / ||F||^2 that a converged vector must not exceed.
 RESIDUAL_TOL = 1e-10
 # The same, where a last step of inverse iteration could not improve anything.
 POLISHED = 1e-14
+# Largest accepted |theta sigma^2 - 1|, theta the eigenvalue of the inverse that was used and sigma
+# measured through F. Beyond, the inverse is not that of M: its rounding is larger than sigma^2.
+UNRESOLVED = 0.1
+# Up to here "auto" answers that with the dense solver, which takes a second or two.
+DENSE_RESCUE_POINTS = 1000
 # Vectors iterated at once, if as many are wanted: eigenvalues of this multiplicity come whole.
 # Fewer would be faster, by a third for two components at n=100k; more would not be any safer.
 LARGEST_BLOCK = 8
@@ -94,26 +99,30 @@ def bottom_vectors(
         )
     name, reason = _choose(solver, n, n_components)
     note(f"solver: {name} ({reason})")
-    if name == "dense":
-        with stage("dense", F.shape[0]), blas_threads(effective_jobs(n_jobs)):
-            V, next_values = dense_bottom_vectors(F, norm, n_components)
-        converged, n_iter, description = True, 0, f"dense SVD of F, {reason}"
-    else:
-        with stage("factor"):
-            inverse: Inverse = (
-                SquareInverse(F) if square else SymmetricInverse(constraints, n_jobs=n_jobs)
-            )
-            note(inverse.description)
-        with stage("lanczos"):
-            V, next_values, converged, n_iter = _iterate(
-                F, norm, inverse, classes, n_components, tol, max_iter, random_state
-            )
+    failure, n_iter = "", 0
+    if name == "shift-invert":
+        with one_blas_thread():
+            with stage("factor"):
+                inverse: Inverse = (
+                    SquareInverse(F) if square else SymmetricInverse(constraints, n_jobs=n_jobs)
+                )
+                note(inverse.description)
+            with stage("lanczos"):
+                V, next_values, failure, n_iter = _iterate(
+                    F, norm, inverse, classes, n_components, tol, max_iter, random_state
+                )
         description = f"shift-invert, {inverse.description}, {reason}"
+        if failure and solver == "auto" and n <= DENSE_RESCUE_POINTS:
+            name, reason = "dense", f"since shift-invert failed: {failure}"
+            note(f"solver: {name} ({reason})")
+            failure = ""
+    if name == "dense":
+        with stage("dense", F.shape[0]):
+            V, next_values = dense_bottom_vectors(F, norm, n_components)
+        description = f"dense SVD of F, {reason}"
     with stage("certificate"):
         known_null = len(classes) if square else 1
-        return _certified(
-            F, norm, V, next_values, known_null, converged, description, n_iter, max_iter
-        )
+        return _certified(F, norm, V, next_values, known_null, failure, description, n_iter)
 
 
 def _choose(solver: str, n: int, q: int) -> tuple[str, str]:
@@ -138,10 +147,11 @@ def _iterate(
     tol: float,
     max_iter: int,
     random_state: Any,
-) -> tuple[Float, Float, bool, int]:
+) -> tuple[Float, Float, str, int]:
     """Lanczos on the inverse, again with each null vector that it turns up kept out.
 
-    Returns the q vectors, the next singular value, whether they converged, and the steps taken.
+    Returns the q vectors, the next singular value, what went wrong (empty if nothing did), and the
+    steps taken.
     """
     n = F.shape[1]
     random = check_random_state(SEED if random_state is None else random_state)
@@ -149,6 +159,16 @@ def _iterate(
     n_iter = 0
     while True:
         inverse.deflate(null)
+
+        def polish(V: Float, null: Float = null) -> tuple[Float, Float]:
+            """One true application of the inverse, and Rayleigh-Ritz through F.
+
+            It takes out what the iteration's own rounding has left at the upper end of the
+            spectrum.
+            """
+            AV = inverse.apply(V)
+            return rayleigh_ritz(F, AV - null @ (null.T @ AV))
+
         n_wanted = max(q + 1 - null.shape[1], 0)
         result = lanczos(
             inverse.apply,
@@ -158,7 +178,7 @@ def _iterate(
             tol=tol,
             residual_tol=0.1 * RESIDUAL_TOL * norm**2,
             max_restarts=max_iter,
-            accept=lambda V: bool((np.linalg.norm(F @ V, axis=0) <= NULL_TOL * norm).all()),
+            accept=lambda V: bool((polish(V)[0] <= NULL_TOL * norm).all()),
         )
         n_iter += result.n_steps
         if not np.isfinite(result.vectors).all():
@@ -168,15 +188,20 @@ def _iterate(
             )
         values, vectors = rayleigh_ritz(F, result.vectors)
         if (residual_norms(F, vectors, values) > POLISHED * norm**2).any():
-            # What the iteration's own rounding has left at the upper end of the spectrum, one true
-            # application of the inverse removes.
-            vectors = inverse.apply(vectors)
-            values, vectors = rayleigh_ritz(F, vectors - null @ (null.T @ vectors))
+            values, vectors = polish(vectors)
             n_iter += 1
         found = values <= NULL_TOL * norm
         if n_wanted == 0 or not found.any():
             V = np.concatenate([null[:, 1:], vectors[:, :n_wanted]], axis=1)
-            return V, values[n_wanted:], result.converged, n_iter
+            failure = ""
+            if not result.converged:
+                failure = f"max_iter={max_iter} restarts ({n_iter} steps) were not enough"
+            elif (np.abs(result.values * values**2 - 1)[:n_wanted] > UNRESOLVED).any():
+                failure = (
+                    f"the smallest singular value, {values[0]:.1e}, is so small that its square is "
+                    "lost in the rounding of the matrix that was factored"
+                )
+            return V, values[n_wanted:], failure, n_iter
         note(f"{int(found.sum())} more null vectors")
         null = np.linalg.qr(np.concatenate([null, vectors[:, found]], axis=1))[0]
         null = null[:, : q + 1]
@@ -202,10 +227,9 @@ def _certified(
     V: Float,
     next_values: Float,
     known_null: int,
-    converged: bool,
+    failure: str,
     description: str,
     n_iter: int,
-    max_iter: int,
 ) -> tuple[Float, Spectrum]:
     """Rayleigh-Ritz through F, signs, residuals, and the warning if something did not converge."""
     values, V = rayleigh_ritz(F, V - V.mean(axis=0))
@@ -218,20 +242,17 @@ def _certified(
         gap = 0.0 if is_null else max(following - last, 0.0) / following
     found_null = 1 + int((np.append(values, next_values) <= NULL_TOL * norm).sum())
     n_null = max(known_null, found_null)
-    accurate = bool((residuals <= RESIDUAL_TOL).all())
-    spectrum = Spectrum(values, residuals, gap, n_null, converged and accurate, description, n_iter)
+    if not failure and not (residuals <= RESIDUAL_TOL).all():
+        failure = f"the residuals are above {RESIDUAL_TOL:.0e}"
+    spectrum = Spectrum(values, residuals, gap, n_null, not failure, description, n_iter)
     if not np.isfinite(V).all():
         raise ValueError("the eigensolver returned values that are not finite; try another one")
-    if not spectrum.converged:
-        cause = (
-            f"max_iter={max_iter} restarts ({n_iter} steps) were not enough"
-            if not converged
-            else f"the residuals are above {RESIDUAL_TOL:.0e}"
-        )
+    if failure:
         warn_user(
-            f"The bottom vectors have not converged: {cause} (largest residual "
-            f"{residuals.max():.1e}, gap to the next value {gap:.1e}). "
-            "Raise max_iter or tol, or try eigen_solver='dense' (few points) or other n_neighbors.",
+            f"The bottom vectors have not converged: {failure} (largest residual "
+            f"{residuals.max():.1e}, gap to the next value {gap:.1e}). Try another n_neighbors, "
+            "method='standard' (its factorisation loses least), eigen_solver='dense' (a few "
+            "thousand points at most), or a larger max_iter or tol.",
             ConvergenceWarning,
         )
     return V, spectrum
