@@ -37,9 +37,9 @@ def effective_jobs(n_jobs: int | None) -> int:
     return max(1, int(joblib.cpu_count()) + 1 + int(n_jobs))
 
 
-def chunk_rows(bytes_per_row: int, budget: int = CHUNK_BYTES) -> int:
-    """Rows in a chunk whose working arrays take about ``budget`` bytes; at least one."""
-    return max(1, budget // max(1, bytes_per_row))
+def chunk_rows(bytes_per_row: int) -> int:
+    """Rows in a chunk whose working arrays take about ``CHUNK_BYTES``; at least one."""
+    return max(1, CHUNK_BYTES // max(1, bytes_per_row))
 
 
 @functools.cache

@@ -182,7 +182,8 @@ class TestReading:
         )
 
     def test_pandas_files(self, embed):
-        pandas = pytest.importorskip("pandas")
+        import pandas
+
         X = roll_points()
         frame = pandas.DataFrame(X)
         frame.to_csv("index.csv")
@@ -284,7 +285,8 @@ class TestWriting:
         assert [row[2] for row in rows] == labels.tolist()
 
     def test_parquet(self, embed):
-        parquet = pytest.importorskip("pyarrow.parquet")
+        from pyarrow import parquet
+
         X, labels = roll_points(), np.arange(250) % 7
         np.savez("in.npz", X=X, y=labels)
         embed("in.npz", "-d", 3, "-k", 20, "-o", "out.parquet")

@@ -15,6 +15,7 @@ from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.constraints.cpu.hessian import orthonormalise
 from lle_gpu.constraints.cpu.local import differences, principal_directions
 from lle_gpu.constraints.cpu.standard import local_weights
+from lle_gpu.parallel import chunk_rows
 
 BUILD = {name: getattr(cpu, name) for name in METHODS}
 RNG = np.random.default_rng(0)
@@ -64,6 +65,7 @@ def test_threads_and_chunks_change_no_bit(method, monkeypatch):
     X = make_manifold("swiss-roll", 300)
     whole = constraints(method, X, 8, n_jobs=1).rows
     monkeypatch.setattr("lle_gpu.parallel.CHUNK_BYTES", 4096)
+    assert chunk_rows(1000) == 4
     np.testing.assert_array_equal(constraints(method, X, 8, n_jobs=2).rows, whole)
 
 

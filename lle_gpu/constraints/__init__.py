@@ -66,15 +66,12 @@ class Method:
     includes_point : bool
         Whether the index set has the point itself. Where it has not, a point that is nobody's
         neighbour is in no constraint: its unit vector is a null vector of F.
-    reference : str
-        The paper.
     """
 
     least_neighbors: Callable[[int], int]
     why: str
     square: bool
     includes_point: bool
-    reference: str
 
 
 METHODS: dict[str, Method] = {
@@ -83,27 +80,23 @@ METHODS: dict[str, Method] = {
         why="n_neighbors >= 1",
         square=True,
         includes_point=True,
-        reference="Roweis & Saul, Science 290:2323, 2000",
     ),
     "modified": Method(
         least_neighbors=lambda d: d + 1,
         why="n_neighbors > n_components",
         square=False,
         includes_point=True,
-        reference="Zhang & Wang, NIPS 19, 2006",
     ),
     "hessian": Method(
         least_neighbors=lambda d: d * (d + 3) // 2 + 1,
         why="n_neighbors must be greater than [n_components * (n_components + 3) / 2]",
         square=False,
         includes_point=False,
-        reference="Donoho & Grimes, PNAS 100:5591, 2003",
     ),
     "ltsa": Method(
         least_neighbors=lambda d: d + 2,
         why="n_neighbors > n_components + 1",
         square=False,
         includes_point=False,
-        reference="Zhang & Zha, SIAM J. Sci. Comput. 26:313, 2004",
     ),
 }

@@ -2,7 +2,7 @@
 
 For each point, Z_i (k x d) = neighbours minus point, Z_i = U S V^T, lambda = S^2:
 
-    w_i     the standard weights, from the same eigenvectors
+    w_i     the standard weights
     s_i     the largest s with (sum of the s smallest lambda) / (sum of the others) < eta, where
             eta is the median over all points of (all but d_emb largest) / (d_emb largest);
             at least 1, at most k - d_emb, and never less than the exact null space
