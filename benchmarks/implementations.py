@@ -8,6 +8,7 @@ only the library that it measures.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Implementation:
 
 
 class LleGpu(Implementation):
-    """lle_gpu, with its defaults."""
+    """lle_gpu, with its defaults and what the case adds."""
 
     module = "lle_gpu"
 
@@ -62,9 +63,15 @@ class LleGpu(Implementation):
         from lle_gpu import LocallyLinearEmbedding
         from lle_gpu.progress import StageTimes, report_to
 
+        unknown = dict(case.options).keys() - inspect.signature(LocallyLinearEmbedding).parameters
+        if unknown:
+            raise TypeError(
+                f"the case needs {', '.join(sorted(unknown))}, which this version of lle_gpu does "
+                "not have"
+            )
         self._times, self._report_to = StageTimes, report_to
         self._model = LocallyLinearEmbedding(
-            n_neighbors=case.k, n_components=case.d, method=case.method
+            n_neighbors=case.k, n_components=case.d, method=case.method, **dict(case.options)
         )
 
     def fit(self, X: NDArray[np.float64]) -> None:
@@ -79,6 +86,7 @@ class LleGpu(Implementation):
         spectrum = self._model.spectrum_
         return {
             "reconstruction_error": self._model.reconstruction_error_,
+            "eigenvalues": (spectrum.values**2).tolist(),
             "converged": bool(spectrum.converged),
             "largest_residual": float(spectrum.residuals.max()),
             "gap": float(spectrum.gap),

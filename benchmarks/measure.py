@@ -125,10 +125,9 @@ def _peak_bytes() -> int:
 def main() -> None:
     """Run the task in the first argument."""
     task = json.loads(sys.argv[1])
-    task["case"]["opponents"] = tuple(task["case"]["opponents"])
     folder = Path(task["folder"])
     try:
-        result = measure(Case(**task["case"]), task["implementation"], folder)
+        result = measure(Case.of(task["case"]), task["implementation"], folder)
     except Exception as error:  # whatever a library raises is its result
         result = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     (folder / "result.json").write_text(json.dumps(result))

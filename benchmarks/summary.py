@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from benchmarks.implementations import OURS
 
-__all__ = ["sine", "summarise"]
+__all__ = ["Run", "kept", "sine", "summarise"]
 
 # An increase in memory below this is noise of the allocator, and has no meaningful ratio.
 SMALLEST_INCREASE = 4 << 20
 # What a run says about its result; the first run's is shown.
 QUALITY = (
     "reconstruction_error",
+    "eigenvalues",
     "affine_residual",
     "sine_to_lle_gpu",
+    "sine_to_reference",
     "converged",
     "largest_residual",
     "gap",
@@ -37,16 +39,16 @@ def summarise(runs: dict[str, list[Run]]) -> list[dict[str, Any]]:
     ----------
     runs : dict of str to list of dict
         For each implementation its runs, each with ``status``: "ok", "timeout" (``seconds`` is then
-        what it took at least), "failed" or "missing" (with ``error``).
+        what it took at least), "failed", "missing" or "not tried" (with ``error``).
 
     Returns
     -------
     list of dict
         One for each implementation: ``implementation``; ``status``, "ok" only if every run was;
         ``error`` if there was one; and where known ``seconds`` (median, min, max), ``ratio`` (to
-        lle_gpu's median: above 1 the other is slower), ``peak_bytes`` and ``increase_bytes``
-        (medians), ``memory_ratio`` (of the increases), the first run's quality, ``stages``
-        (medians), ``warnings``, and the ``runs`` themselves.
+        lle_gpu's median, if that is there: above 1 the other is slower), ``peak_bytes`` and
+        ``increase_bytes`` (medians), ``memory_ratio`` (of the increases), the first run's quality,
+        ``stages`` (medians), ``warnings``, and the ``runs`` themselves.
     """
     results = [_summary(name, of_one) for name, of_one in runs.items()]
     ours = next((result for result in results if result["implementation"] == OURS), {})
@@ -86,6 +88,21 @@ def _summary(name: str, runs: list[Run]) -> dict[str, Any]:
     }
     result["warnings"] = sorted({text for run in runs for text in run.get("warnings", ())})
     return result | {"runs": runs}
+
+
+def kept(budget: tuple[float, float] | None, result: dict[str, Any]) -> bool | None:
+    """Whether a result stays within a budget of seconds and of bytes of the whole process.
+
+    None without a budget, or if nothing could be measured.
+    """
+    if budget is None or "seconds" not in result:
+        return None
+    seconds, size = budget
+    return (
+        result["status"] == "ok"
+        and result["seconds"]["median"] <= seconds
+        and result["peak_bytes"] <= size
+    )
 
 
 def sine(A: NDArray[Any], B: NDArray[Any]) -> float | None:

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from lle_gpu.device import show_config
 from lle_gpu.estimator import LocallyLinearEmbedding
-from lle_gpu.exceptions import DisconnectedGraphWarning, GpuUnavailableError
+from lle_gpu.exceptions import (
+    DisconnectedGraphError,
+    DisconnectedGraphWarning,
+    GpuUnavailableError,
+    MemoryLimitError,
+)
 from lle_gpu.functional import locally_linear_embedding
+from lle_gpu.memory import MemoryEstimate, estimate_memory
 from lle_gpu.spectral import Spectrum
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DisconnectedGraphError",
     "DisconnectedGraphWarning",
     "GpuUnavailableError",
     "LocallyLinearEmbedding",
+    "MemoryEstimate",
+    "MemoryLimitError",
     "Spectrum",
     "__version__",
+    "estimate_memory",
     "locally_linear_embedding",
     "show_config",
 ]

@@ -27,6 +27,7 @@ import lle_gpu
 from lle_gpu.constraints import METHODS
 from lle_gpu.datasets import DATASETS, Dataset, load
 from lle_gpu.device import DEVICES
+from lle_gpu.disconnected import DISCONNECTED
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.exceptions import GpuUnavailableError
 from lle_gpu.files import (
@@ -183,6 +184,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--metric", default=defaults.metric, help="of the neighbours; default: %(default)s")
     add(
+        "--disconnected",
+        choices=DISCONNECTED,
+        default=defaults.disconnected,
+        help="what to do if the neighbour graph is in pieces; default: %(default)s",
+    )
+    add("--memory-limit", metavar="SIZE", help="working memory, such as 4GB; default: no limit")
+    add(
         "--neighbors-algorithm",
         choices=ALGORITHMS,
         default=defaults.neighbors_algorithm,
@@ -290,6 +298,8 @@ def _embed(arguments: argparse.Namespace) -> None:
             n_jobs=arguments.n_jobs,
             device=arguments.device,
             metric=arguments.metric,
+            disconnected=arguments.disconnected,
+            memory_limit=arguments.memory_limit,
         )
         say(
             "parameters",

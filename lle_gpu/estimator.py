@@ -76,6 +76,24 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         For the neighbour search: any metric of :class:`sklearn.neighbors.NearestNeighbors` that
         needs no parameters, or a function of two rows. The weights and tangent planes are
         Euclidean always.
+    disconnected : {"warn", "raise", "largest", "bridge"}, default="warn"
+        What to do if the neighbour graph has several closed classes (sets of points that no edge
+        leaves), or, with methods "hessian" and "ltsa", points that are nobody's neighbour:
+
+        - "warn": say so, and embed what there is. The first coordinates then tell the sets apart.
+        - "raise": raise ``DisconnectedGraphError``, before the constraints are made.
+        - "bridge": tie the sets to the rest. Of each closed class but the one that holds most
+          points, the n_components + 1 points nearest to the outside get their n_components + 1
+          nearest points outside (at most half of n_neighbors) as neighbours, in place of their
+          farthest ones; again, until one closed class is left. A point that is nobody's neighbour
+          becomes a neighbour of its nearest one. All other rows of the graph stay as they are.
+        - "largest": embed the points that lead to the closed class that holds most points, with
+          neighbours among themselves, and place the others as :meth:`transform` places new points.
+    memory_limit : int, float, str or None, default=None
+        Working memory that the fit may use beyond its input and output: bytes, or a text such as
+        "4GB". Decides between the solvers, and raises beforehand where none can keep it;
+        :func:`lle_gpu.estimate_memory` tells what is needed. None: what the machine has free
+        decides between the solvers, and nothing is refused.
     verbose : bool or int, default=False
         Print stages, their times and the choices made to standard error.
 
@@ -83,13 +101,19 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     ----------
     embedding_ : ndarray of shape (n_samples, n_components)
         Orthonormal columns, each orthogonal to the vector of ones, ordered by singular value; the
-        entry of largest size in a column is positive. float32 if X was, else float64.
+        entry of largest size in a column is positive. float32 if X was, else float64. If
+        ``disconnected="largest"`` left points out, all this holds of ``embedded_rows_`` alone.
     reconstruction_error_ : float
         ||F Y||_F^2, the sum of the squared singular values.
     spectrum_ : Spectrum
         The certificate: singular values, residuals, gap, null vectors, solver, convergence.
     nbrs_ : NeighborSearch
         Exact nearest neighbours in the training data, with scikit-learn's ``kneighbors``.
+    embedded_rows_ : ndarray of int
+        The rows that the eigenproblem was solved for, ascending: all, unless
+        ``disconnected="largest"`` left points out.
+    bridged_rows_ : ndarray of int
+        The rows to which ``disconnected="bridge"`` gave other neighbours, ascending.
     device_ : str
         Where the fit ran.
     n_features_in_ : int
@@ -103,13 +127,17 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         out of range (``InvalidParameterError``, with the range), or all points equal.
     TypeError
         For sparse X.
+    DisconnectedGraphError
+        A ValueError. For ``disconnected="raise"``, if the graph is in pieces; for "largest" and
+        "bridge", if too few points or neighbours are left.
     GpuUnavailableError
         For ``device="gpu"``.
 
     Warns
     -----
     DisconnectedGraphWarning
-        If the neighbour graph has several closed classes.
+        For ``disconnected="warn"``, if the neighbour graph has several closed classes, or points
+        that no constraint holds.
     ConvergenceWarning
         If the vectors are not known to be right to ``tol``.
 
@@ -144,6 +172,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     reconstruction_error_: float
     spectrum_: Spectrum
     nbrs_: Any
+    embedded_rows_: NDArray[np.int64]
+    bridged_rows_: NDArray[np.int64]
     device_: str
     n_features_in_: int
 
@@ -164,6 +194,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         n_jobs: int | None = None,
         device: str = "auto",
         metric: Any = "euclidean",
+        disconnected: str = "warn",
+        memory_limit: float | str | None = None,
         verbose: bool | int = False,
     ) -> None:
         self.n_neighbors = n_neighbors
@@ -180,6 +212,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.n_jobs = n_jobs
         self.device = device
         self.metric = metric
+        self.disconnected = disconnected
+        self.memory_limit = memory_limit
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -210,6 +244,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         fitted.reconstruction_error_ = result.spectrum.error
         fitted.spectrum_ = result.spectrum
         fitted.nbrs_ = result.search
+        fitted.embedded_rows_ = result.embedded_rows
+        fitted.bridged_rows_ = result.bridged_rows
         fitted.device_ = backend.name
         self.__dict__ = fitted.__dict__
         return self

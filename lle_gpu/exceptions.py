@@ -5,15 +5,29 @@ from __future__ import annotations
 import sys
 import warnings
 
-__all__ = ["DisconnectedGraphWarning", "GpuUnavailableError", "warn_user"]
+__all__ = [
+    "DisconnectedGraphError",
+    "DisconnectedGraphWarning",
+    "GpuUnavailableError",
+    "MemoryLimitError",
+    "warn_user",
+]
 
 
 class GpuUnavailableError(RuntimeError):
     """``device="gpu"`` was asked for and cannot be had; the message says what is missing."""
 
 
+class MemoryLimitError(ValueError, MemoryError):
+    """``memory_limit`` is less than anything that can be done needs; the message says how much."""
+
+
 class DisconnectedGraphWarning(UserWarning):
     """The neighbour graph has parts that nothing ties to the rest."""
+
+
+class DisconnectedGraphError(ValueError):
+    """The same as an error: ``disconnected="raise"``, or a graph that could not be mended."""
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -17,9 +18,11 @@ from lle_gpu.arrays import FLOAT_DTYPES, check_sizes, check_values
 from lle_gpu.backend import Backend
 from lle_gpu.constraints import METHODS
 from lle_gpu.device import DEVICES, resolve
-from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
+from lle_gpu.disconnected import DISCONNECTED, Graph, settle_graph
+from lle_gpu.exceptions import warn_user
+from lle_gpu.memory import check_memory, estimate_memory, parse_memory
 from lle_gpu.neighbors import ALGORITHMS
-from lle_gpu.neighbors.graph import ClosedClasses, closed_classes
+from lle_gpu.out_of_sample import interpolate
 from lle_gpu.progress import report_verbosely, stage
 from lle_gpu.spectral import SOLVERS, Spectrum
 
@@ -40,6 +43,8 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "n_jobs": [None, Integral],
     "device": [StrOptions(set(DEVICES))],
     "metric": [str, callable],
+    "disconnected": [StrOptions(set(DISCONNECTED))],
+    "memory_limit": [None, str, Real],
     "verbose": ["verbose"],
 }
 
@@ -54,11 +59,17 @@ class Embedding:
     spectrum : Spectrum
     search : NeighborSearch
         Over X, for points that come later.
+    embedded_rows : ndarray of int
+        The rows that solve the eigenproblem; the others are interpolated between them.
+    bridged_rows : ndarray of int
+        The rows that got other neighbours than their nearest.
     """
 
     coordinates: NDArray[Any]
     spectrum: Spectrum
     search: Any
+    embedded_rows: NDArray[np.int64]
+    bridged_rows: NDArray[np.int64]
 
 
 def embed(
@@ -78,10 +89,17 @@ def embed(
     random_state: Any,
     n_jobs: int | None,
     metric: Any,
+    disconnected: str,
+    memory_limit: float | str | None,
 ) -> Embedding:
     """Run the stages on validated data; the parameters are those of the estimator."""
     n, d = X.shape
     check_sizes((n, d), method=method, n_neighbors=n_neighbors, n_components=n_components)
+    limit = parse_memory(memory_limit)
+    check_memory(
+        estimate_memory((n, d), n_neighbors=n_neighbors, n_components=n_components, method=method),
+        limit,
+    )
     check_values(X, solver=eigen_solver)
     options: dict[str, Any] = {
         "standard": {"reg": reg},
@@ -97,78 +115,87 @@ def embed(
             UserWarning,
         )
 
-    with stage("neighbors", n):
-        search = backend.neighbor_search(
-            X, n_neighbors, algorithm=neighbors_algorithm, metric=metric, n_jobs=n_jobs
+    def search_in(points: NDArray[Any]) -> Any:
+        return backend.neighbor_search(
+            points, n_neighbors, algorithm=neighbors_algorithm, metric=metric, n_jobs=n_jobs
         )
+
+    with stage("neighbors", n):
+        search = search_in(X)
         index = search.kneighbors(return_distance=False)
         if n <= np.iinfo(np.int32).max:
             index = index.astype(np.int32)  # half the memory from here on
     with stage("graph"):
-        classes = closed_classes(index)
-    _warn_if_disconnected(classes, method, n_neighbors)
-    _warn_if_unreferenced(classes, method, n_neighbors)
-    with stage("constraints", n):
+        graph = settle_graph(
+            X,
+            index,
+            disconnected=disconnected,
+            method=method,
+            n_components=n_components,
+            search_in=search_in,
+        )
+    whole = len(graph.embedded_rows) == n
+    part = X if whole else X[graph.embedded_rows]
+    with stage("constraints", len(part)):
         build = backend.constraints[method]
-        constraints = build(X, index, n_components, n_jobs=n_jobs, **options)
+        constraints = build(part, graph.index, n_components, n_jobs=n_jobs, **options)
     vectors, spectrum = backend.bottom_vectors(
         constraints,
         n_components,
         square=METHODS[method].square,
-        classes=classes,
+        classes=graph.classes,
         solver=eigen_solver,
         tol=tol,
         max_iter=max_iter,
         random_state=random_state,
         n_jobs=n_jobs,
+        memory_limit=limit,
     )
-    if spectrum.n_null > n_components + 1 and len(classes) == 1:
+    if spectrum.n_null > n_components + 1 and len(graph.classes) == 1:
         warn_user(
             f"F has at least {spectrum.n_null} null vectors (the constant included), more than the "
             f"n_components={n_components} asked for: the coordinates are one choice among many. "
             "Try a larger n_neighbors, another method, or more components.",
             UserWarning,
         )
-    return Embedding(vectors.astype(X.dtype, copy=False), spectrum, search)
-
-
-def _warn_if_disconnected(classes: ClosedClasses, method: str, n_neighbors: int) -> None:
-    """Say how many closed classes the neighbour graph has, if more than one, and what to try."""
-    if len(classes) == 1:
-        return
-    shown = 8
-    sizes = ", ".join(str(size) for size in classes.sizes[:shown])
-    rows = ", ".join(str(row) for row in classes.example_rows[:shown])
-    more = ", ..." if len(classes) > shown else ""
-    meaning = (
-        "Each adds a null vector, so that the first coordinates only tell these sets apart."
-        if METHODS[method].square
-        else "Little or nothing ties them to the rest, so that the first coordinates may only tell "
-        "these sets apart."
-    )
-    warn_user(
-        f"The directed {n_neighbors}-nearest-neighbour graph has {len(classes)} closed classes, "
-        f"sets of points that no edge leaves: of {sizes}{more} points (the first rows in each: "
-        f"{rows}{more}). {meaning} Try a larger n_neighbors, remove duplicated rows, or embed each "
-        "set on its own.",
-        DisconnectedGraphWarning,
+    if not whole:
+        vectors = _with_the_rest(
+            X, part, vectors, graph, search_in, n_neighbors, reg, backend, n_jobs
+        )
+    return Embedding(
+        vectors.astype(X.dtype, copy=False),
+        spectrum,
+        search,
+        graph.embedded_rows,
+        graph.bridged_rows,
     )
 
 
-def _warn_if_unreferenced(classes: ClosedClasses, method: str, n_neighbors: int) -> None:
-    """Say which points are in no constraint at all, for the methods where that can happen."""
-    alone = classes.unreferenced
-    if METHODS[method].includes_point or len(alone) == 0:
-        return
-    rows = ", ".join(str(row) for row in alone[:8]) + (", ..." if len(alone) > 8 else "")
-    warn_user(
-        f"{len(alone)} point(s) are among no other point's {n_neighbors} nearest neighbours (rows "
-        f"{rows}). With method={method!r} nothing ties them to the rest: each adds a null vector, "
-        "so that the first coordinates single them out. Try a larger n_neighbors, leave these rows "
-        "out of the fit and transform() them, or use method='standard' or 'modified', whose "
-        "constraints hold every point.",
-        DisconnectedGraphWarning,
+def _with_the_rest(
+    X: NDArray[Any],
+    part: NDArray[Any],
+    vectors: NDArray[np.float64],
+    graph: Graph,
+    search_in: Callable[[NDArray[Any]], Any],
+    n_neighbors: int,
+    reg: float,
+    backend: Backend,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """Coordinates (n, q) of all points from those of a part (m, q): the rest as new points."""
+    coordinates = np.empty((len(X), vectors.shape[1]))
+    coordinates[graph.embedded_rows] = vectors
+    rest = np.setdiff1d(np.arange(len(X)), graph.embedded_rows)
+    coordinates[rest] = interpolate(
+        X[rest],
+        search_in(part),
+        vectors,
+        n_neighbors=n_neighbors,
+        reg=reg,
+        backend=backend,
+        n_jobs=n_jobs,
     )
+    return coordinates
 
 
 @validate_params(  # type: ignore[untyped-decorator]
@@ -192,6 +219,8 @@ def locally_linear_embedding(
     neighbors_algorithm: str = "auto",
     device: str = "auto",
     metric: Any = "euclidean",
+    disconnected: str = "warn",
+    memory_limit: float | str | None = None,
     verbose: bool | int = False,
 ) -> tuple[NDArray[Any], float]:
     """Embed points so that each keeps its place among its neighbours.
@@ -205,7 +234,7 @@ def locally_linear_embedding(
         The data, or a fitted :class:`sklearn.neighbors.NearestNeighbors`, whose data are taken.
     n_neighbors, n_components : int
     reg, eigen_solver, tol, max_iter, method, hessian_tol, modified_tol, random_state, n_jobs, \
-neighbors_algorithm, device, metric, verbose
+neighbors_algorithm, device, metric, disconnected, memory_limit, verbose
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
 
     Returns
@@ -216,7 +245,7 @@ neighbors_algorithm, device, metric, verbose
 
     Raises
     ------
-    ValueError, TypeError, GpuUnavailableError
+    ValueError, TypeError, DisconnectedGraphError, GpuUnavailableError
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
 
     Examples
@@ -251,5 +280,7 @@ neighbors_algorithm, device, metric, verbose
             random_state=random_state,
             n_jobs=n_jobs,
             metric=metric,
+            disconnected=disconnected,
+            memory_limit=memory_limit,
         )
     return result.coordinates, result.spectrum.error

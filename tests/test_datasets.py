@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from lle_gpu.datasets import DATASETS, load
+from lle_gpu.datasets import DATASETS, load, make_branching_trajectory
 
 MANIFOLDS = ("swiss-roll", "swiss-hole", "s-curve")
 
 
 def test_names():
-    assert tuple(DATASETS) == ("digits", *MANIFOLDS)
+    assert tuple(DATASETS) == ("digits", *MANIFOLDS, "branching")
     assert all(load(name, 50).name == name for name in DATASETS)
 
 
@@ -86,3 +86,77 @@ def test_the_same_seed_gives_the_same_points(name):
 def test_errors(name, n_samples, message):
     with pytest.raises(ValueError, match=message):
         load(name, n_samples)
+
+
+class TestBranchingTrajectory:
+    def bare(self, n_samples=4000, **options):
+        """The curves alone."""
+        return make_branching_trajectory(n_samples, thickness=0, noise=0, **options)
+
+    def test_pseudotime_is_the_length_along_the_tree(self):
+        tree = self.bare()
+        depth = np.array([0, 1, 1, 2, 2, 2, 2])[tree.labels]
+        assert ((tree.position >= depth) & (tree.position <= depth + 1)).all()
+        for b in range(7):
+            rows = np.flatnonzero(tree.labels == b)
+            assert len(rows) > 400
+            rows = rows[np.argsort(tree.position[rows])]
+            step = np.linalg.norm(np.diff(tree.X[rows], axis=0), axis=1)
+            passed = np.diff(tree.position[rows])
+            # A chord is shorter than its arc, by a second-order term.
+            assert (step <= passed + 1e-12).all()
+            assert (step >= passed * (1 - passed**2) - 1e-12).all()
+
+    def test_children_begin_where_and_as_their_parent_ends(self):
+        tree = self.bare()
+        for child in range(1, 7):
+            parent = (child - 1) // 2
+            last = np.flatnonzero(tree.labels == parent)
+            last = last[np.argsort(tree.position[last])[-2:]]
+            first = np.flatnonzero(tree.labels == child)
+            first = first[np.argsort(tree.position[first])[:2]]
+            gap = np.linalg.norm(tree.X[first[0]] - tree.X[last[1]])
+            passed = tree.position[first[0]] - tree.position[last[1]]
+            assert gap == pytest.approx(passed, rel=1e-3)
+            ways = (np.diff(tree.X[last], axis=0)[0], np.diff(tree.X[first], axis=0)[0])
+            cosine = ways[0] @ ways[1] / (np.linalg.norm(ways[0]) * np.linalg.norm(ways[1]))
+            assert cosine > 0.99
+
+    def test_leaves_are_far_apart(self):
+        tree = self.bare()
+        tips = [tree.X[np.flatnonzero(tree.labels == b)] for b in (3, 4, 5, 6)]
+        ends = [tip[np.linalg.norm(tip - tip[0], axis=1).argmax()] for tip in tips]
+        assert cKDTree(tips[0]).query(tips[3])[0].min() > 0.5
+        assert min(np.linalg.norm(a - b) for a in ends for b in ends if a is not b) > 0.5
+
+    def test_thickness_and_noise(self):
+        bare = self.bare()
+        thick = make_branching_trajectory(4000, thickness=0.3, noise=0)
+        off = np.linalg.norm(thick.X - bare.X, axis=1)
+        assert 0.29 < off.max() <= 0.3 + 1e-12
+        assert (off < 0.15).mean() == pytest.approx(0.25, abs=0.03)  # evenly over the disc
+        assert np.linalg.matrix_rank(thick.X - bare.X, tol=1e-9) == 2
+        assert np.abs((thick.X - bare.X)[:50] @ bare.X.T).max() < 1e-12  # across all curves
+        noisy = make_branching_trajectory(4000, thickness=0, noise=0.1)
+        assert (noisy.X - bare.X).std(axis=0) == pytest.approx(0.1, rel=0.1)
+
+    def test_shape_follows_the_parameters(self):
+        tree = make_branching_trajectory(300, n_features=9, n_branches=5, random_state=2)
+        assert tree.X.shape == (300, 9)
+        assert tree.labels.dtype == np.int64
+        assert set(tree.labels) == set(range(5))
+        assert "5 thick curves in 9 dimensions" in tree.description
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"n_samples": 0}, "n_samples=0 must be at least 1"),
+            ({"n_branches": 0}, "n_branches=0 must be at least 1"),
+            ({"n_features": 9}, "n_features=9 must be at least n_branches \\+ 3 = 10"),
+            ({"thickness": -1.0}, "thickness=-1.0 must be finite and not negative"),
+            ({"noise": float("nan")}, "noise=nan must be finite"),
+        ],
+    )
+    def test_errors(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            make_branching_trajectory(**options)

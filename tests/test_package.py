@@ -25,6 +25,7 @@ MODULES = sorted(
 def test_public_names():
     assert len(lle_gpu.__all__) == len(set(lle_gpu.__all__))
     assert set(lle_gpu.__all__) == {
+        "DisconnectedGraphError",
         "DisconnectedGraphWarning",
         "GpuUnavailableError",
         "LocallyLinearEmbedding",

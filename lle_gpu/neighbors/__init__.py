@@ -7,7 +7,8 @@ The contract, whatever the source:
 - the choice of algorithm never changes the result.
 
 :class:`~lle_gpu.neighbors.cpu.NeighborSearch` is the CPU's; :mod:`lle_gpu.neighbors.graph` looks
-at the graph they make.
+at the graph they make; :mod:`lle_gpu.neighbors.bridge` and :mod:`lle_gpu.neighbors.largest` mend
+one that is in pieces.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Block Lanczos with full orthogonalisation and thick restart, for the largest eigenvalues.
 
-Given a symmetric positive operator A (here: the inverse of M on the complement of its null space),
-a block Q_0 of b start vectors and an orthonormal basis N of vectors to keep out, build an
-orthonormal basis Q of the Krylov space and T = Q^T A Q:
+Given a symmetric operator A that has the bottom of M's spectrum as its top (the inverse of M on the
+complement of its null space, or a polynomial in M), a block Q_0 of b start vectors and an
+orthonormal basis N of vectors to keep out, build an orthonormal basis Q of the Krylov space and
+T = Q^T A Q:
 
     W = A Q_j;  W <- W - N N^T W;  T(:, j) = H = Q^T W;  W <- W - Q H;  Q_{j+1} R = W
 
@@ -10,21 +11,25 @@ The Ritz pairs (theta, Q s), T s = theta s, have the residuals ||A Q s - theta Q
 known after every step at no cost, so convergence is tested after every step. A block as wide as the
 number of wanted vectors finds multiple eigenvalues whole, which one vector at a time does not.
 
+The long arrays may be NumPy's or CuPy's; T and what comes of it are NumPy's.
+
 K. Wu, H. Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems. SIAM J.
 Matrix Anal. Appl. 22:602 (2000). B. Parlett: The symmetric eigenvalue problem, chapter 13.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.progress import advance
 
-__all__ = ["LanczosResult", "lanczos"]
+__all__ = ["LanczosResult", "array_module", "lanczos", "to_host"]
 
 Float = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -33,6 +38,9 @@ EPS = float(np.finfo(np.float64).eps)
 NEXT_VALUE_TOL = 0.05
 # What a unit vector must keep of its length when projected once more to count as a new direction.
 SURVIVES = 0.5
+# T's eigenproblem is solved again, to test for convergence, when the basis has grown by this
+# fraction: after every step while it is small, and seldom enough that it costs little when not.
+TEST_GROWTH = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class LanczosResult:
     n_steps : int
         Applications of A to a block.
     converged : bool
+    n_restarts : int
     """
 
     values: Float
@@ -58,6 +67,7 @@ class LanczosResult:
     angle: float
     n_steps: int
     converged: bool
+    n_restarts: int
 
 
 def lanczos(
@@ -71,6 +81,8 @@ def lanczos(
     max_restarts: int,
     accept: Callable[[Float], bool] | None = None,
     max_basis: int | None = None,
+    slope: Callable[[Float], Float] = np.square,
+    scale: Callable[[Float], Float] = np.abs,
 ) -> LanczosResult:
     """Compute the ``n_wanted`` largest eigenpairs of A, and an estimate of the next value.
 
@@ -79,7 +91,8 @@ def lanczos(
     apply : callable
         X (n, b) -> A X (n, b).
     start : ndarray of shape (n, b)
-        Start block; b >= n_wanted + 1 finds eigenvalues of that multiplicity.
+        Start block; b >= n_wanted + 1 finds eigenvalues of that multiplicity. Approximations of
+        the wanted vectors make it a warm start: what they still miss is all that has to be found.
     n_wanted : int
         0 computes the largest value alone, loosely.
     keep_out : ndarray of shape (n, c)
@@ -89,19 +102,25 @@ def lanczos(
         over gap (Davis and Kahan). Where the gap is so small that rounding decides, the residual
         alone is driven to rounding level.
     residual_tol : float
-        Largest accepted ||M x - x / theta||, M = A^-1, x = A v normalised, of a Ritz pair
-        (theta, v): it is ||A v - theta v|| / theta^2.
+        Largest accepted ||M v - lambda v|| of a Ritz pair (theta, v), theta = A's eigenvalue for
+        M's lambda. It is taken for ||A v - theta v|| / slope(theta).
     max_restarts : int
     accept : callable, optional
         Asked at each restart whether the wanted Ritz vectors (n, n_wanted) will do as they are; for
         null spaces wider than n_wanted, in which single vectors never settle.
     max_basis : int, optional
         Largest number of basis vectors held.
+    slope : callable
+        theta -> a lower bound of abs(d theta / d lambda); theta^2 for A = M^-1.
+    scale : callable
+        theta -> lambda abs(d theta / d lambda), by which theta moves when lambda changes by all of
+        itself; theta for A = M^-1.
 
     Returns
     -------
     LanczosResult
     """
+    xp = array_module(start)
     n = start.shape[0]
     room = n - keep_out.shape[1]
     block = _orthonormal(_project(start, keep_out), floor=0.0)[0]
@@ -109,9 +128,10 @@ def lanczos(
     if max_basis is None:
         max_basis = max(2 * (n_wanted + 1) + 4 * width, 24)
     max_basis = min(room, max(max_basis, n_wanted + 1 + 2 * width))
-    Q = np.empty((n, max_basis), order="F")
+    Q = xp.empty((n, max_basis), order="F")
     T = np.zeros((max_basis, max_basis))
     filled = n_steps = restarts = 0
+    test_at = 0.0
     while True:
         # One step: extend the basis by A applied to its last block.
         new = slice(filled, filled + block.shape[1])
@@ -122,59 +142,72 @@ def lanczos(
         n_steps += 1
         advance()
         W = _project(W, keep_out)
-        H = basis.T @ W
-        W -= basis @ H
+        projected = basis.T @ W
+        W -= basis @ projected
+        H = to_host(projected)
         T[:filled, new] = H
         T[new, :filled] = H.T
         T[new, new] = (H[new] + H[new].T) / 2
-        theta, S = np.linalg.eigh(T[:filled, :filled])
-        theta, S = theta[::-1], S[:, ::-1]
-        block, R = _orthonormal(W, floor=EPS * abs(theta[0]))
+        # The largest entry of the diagonal is a lower bound of A's largest eigenvalue.
+        block, R = _orthonormal(W, floor=EPS * abs(T.diagonal()[:filled].max()))
         # Once more ("twice is enough"): where little was left of W, normalising has magnified its
         # rounding along the basis. Directions that were nothing else go, too.
         block = _project(_project(block, keep_out), basis)
         block, again = _orthonormal(block, floor=SURVIVES)
         R = again @ R
         block, R = block[:, : room - filled], R[: room - filled]
-        residual = np.linalg.norm(R @ S[new], axis=0)
-        angle, converged = _test(theta, residual, n_wanted, tol, residual_tol)
         exhausted = block.shape[1] == 0
+        full = filled + block.shape[1] > max_basis
+        if not (exhausted or full or filled >= test_at):
+            continue
+        test_at = filled * (1 + TEST_GROWTH)
+        theta, S = np.linalg.eigh(T[:filled, :filled])
+        theta, S = theta[::-1], S[:, ::-1]
+        residual = np.linalg.norm(R @ S[new], axis=0)
+        angle, converged = _test(theta, residual, n_wanted, tol, residual_tol, slope, scale)
         if exhausted:
             converged = converged or len(theta) >= n_wanted
-        full = filled + block.shape[1] > max_basis
         if converged or exhausted or (full and restarts == max_restarts):
             p = min(n_wanted + 1, len(theta))
             # A Q s = theta Q s + Q_{j+1} R s_last
-            vectors = basis @ (S[:, :p] * theta[:p]) + block @ (R @ S[new, :p])
-            return LanczosResult(theta[:p], vectors, angle, n_steps, converged)
+            vectors = basis @ xp.asarray(S[:, :p] * theta[:p]) + block @ xp.asarray(R @ S[new, :p])
+            return LanczosResult(theta[:p], vectors, angle, n_steps, converged, restarts)
         if full:
             # Thick restart: keep the best Ritz vectors; the last residual block goes on from them.
             restarts += 1
             p = min(n_wanted + 1 + width, max_basis - block.shape[1])
-            Q[:, :p] = basis @ S[:, :p]
+            Q[:, :p] = basis @ xp.asarray(S[:, :p])
             if accept is not None and n_wanted > 0 and accept(Q[:, :n_wanted]):
                 kept = n_wanted + 1
-                return LanczosResult(theta[:kept], Q[:, :kept].copy(), angle, n_steps, True)
+                return LanczosResult(
+                    theta[:kept], Q[:, :kept].copy(), angle, n_steps, True, restarts
+                )
             T[:] = 0.0
             T[range(p), range(p)] = theta[:p]
-            filled = p
+            filled, test_at = p, 0.0
 
 
 def _test(
-    theta: Float, residual: Float, n_wanted: int, tol: float, residual_tol: float
+    theta: Float,
+    residual: Float,
+    n_wanted: int,
+    tol: float,
+    residual_tol: float,
+    slope: Callable[[Float], Float],
+    scale: Callable[[Float], Float],
 ) -> tuple[float, bool]:
     """Angle estimate, and whether the wanted pairs (and loosely the next one) have converged."""
     if len(theta) <= n_wanted:
         return float("inf"), False
     next_value, next_residual = theta[n_wanted], residual[n_wanted]
-    next_known = bool(next_residual <= NEXT_VALUE_TOL * abs(next_value))
+    next_known = bool(next_residual <= NEXT_VALUE_TOL * scale(next_value))
     if n_wanted == 0:
         return 0.0, next_known
     wanted, missed = theta[:n_wanted], residual[:n_wanted]
     worst = float(np.linalg.norm(missed))
     gap = float(wanted[-1] - next_value - next_residual)
     angle = worst / gap if gap > 0 else float("inf")
-    accurate = bool((missed <= residual_tol * wanted**2).all())
+    accurate = bool((missed <= residual_tol * slope(wanted)).all())
     at_rounding = worst <= 8 * EPS * wanted[0]
     return angle, ((angle <= tol and accurate) or at_rounding) and next_known
 
@@ -185,8 +218,19 @@ def _project(W: Float, keep_out: Float) -> Float:
 
 
 def _orthonormal(W: Float, floor: float) -> tuple[Float, Float]:
-    """W = Q R with orthonormal Q; directions no longer than ``floor`` are left out."""
-    Q, R = np.linalg.qr(W)
-    A, values, Bt = np.linalg.svd(R)
+    """W = Q R with orthonormal Q, without directions no longer than ``floor``; R is NumPy's."""
+    xp = array_module(W)
+    Q, R = xp.linalg.qr(W)
+    A, values, Bt = np.linalg.svd(to_host(R))
     keep = values > max(floor, EPS * len(values) * values.max(initial=0.0))
-    return Q @ A[:, keep], values[keep, None] * Bt[keep]
+    return Q @ xp.asarray(A[:, keep]), values[keep, None] * Bt[keep]
+
+
+def array_module(array: Float) -> Any:
+    """The module whose functions work on ``array``: NumPy or CuPy."""
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def to_host(array: Any) -> Float:
+    """A small array as NumPy's."""
+    return array.get() if hasattr(array, "get") else array

@@ -10,13 +10,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.assemble import stack
+from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.exceptions import warn_user
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.progress import note, stage
+from lle_gpu.spectral.chebyshev import BottomVectors, chebyshev_bottom_vectors
 from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz, residual_norms
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
+from lle_gpu.spectral.cpu.products import Products
+from lle_gpu.spectral.cpu.refinement import FINEST, refine
 from lle_gpu.spectral.cpu.shift_invert import Inverse, SquareInverse, SymmetricInverse
 from lle_gpu.spectral.lanczos import lanczos
 from lle_gpu.spectral.spectrum import Spectrum
@@ -36,6 +39,8 @@ POLISHED = 1e-14
 # Largest accepted |theta sigma^2 - 1|, theta the eigenvalue of the inverse that was used and sigma
 # measured through F. Beyond, the inverse is not that of M: its rounding is larger than sigma^2.
 UNRESOLVED = 0.1
+# The most vectors beyond the wanted ones that are refined, to be sure that none is left out.
+GUARDS = 12
 # Up to here "auto" answers that with the dense solver, which takes a second or two.
 DENSE_RESCUE_POINTS = 1000
 # Vectors iterated at once, if as many are wanted: eigenvalues of this multiplicity come whole.
@@ -56,6 +61,7 @@ def bottom_vectors(
     max_iter: int = 100,
     random_state: Any = None,
     n_jobs: int | None = None,
+    memory_limit: int | None = None,
 ) -> tuple[Float, Spectrum]:
     """Right singular vectors of F of smallest singular value, orthogonal to 1.
 
@@ -68,7 +74,7 @@ def bottom_vectors(
         Whether F is a square B = I - W (one row a point).
     classes : ClosedClasses
         Of the neighbour graph; each closed class of a square F is a null vector.
-    solver : {"auto", "dense", "shift-invert", "arpack"}
+    solver : {"auto", "dense", "shift-invert", "arpack", "chebyshev"}
     tol : float
         Sine of the angle to the true space; see :func:`lle_gpu.spectral.lanczos.lanczos`.
     max_iter : int
@@ -76,6 +82,8 @@ def bottom_vectors(
     random_state : int, RandomState or None
         Of the start block.
     n_jobs : int or None
+    memory_limit : int or None
+        Bytes that may be held at once, the constraints included; None is what is free.
 
     Returns
     -------
@@ -103,9 +111,13 @@ def bottom_vectors(
     if name == "shift-invert":
         with one_blas_thread():
             with stage("factor"):
-                inverse: Inverse = (
-                    SquareInverse(F) if square else SymmetricInverse(constraints, n_jobs=n_jobs)
-                )
+                inverse: Inverse
+                if square:
+                    inverse = SquareInverse(F)
+                else:
+                    del F  # memory is needed most while M is factored: F is stacked again
+                    inverse = SymmetricInverse(constraints, n_jobs=n_jobs)
+                    F = stack(constraints)
                 note(inverse.description)
             with stage("lanczos"):
                 V, next_values, failure, n_iter = _iterate(
@@ -116,6 +128,11 @@ def bottom_vectors(
             name, reason = "dense", f"since shift-invert failed: {failure}"
             note(f"solver: {name} ({reason})")
             failure = ""
+    if name == "chebyshev":
+        with stage("filter"), one_blas_thread(), make_products(F, constraints, square, n_jobs) as M:
+            bottom = _filter(F, norm, M, classes, square, n_components, tol, max_iter, random_state)
+        V, next_values, failure = bottom.vectors, bottom.next_values, bottom.failure
+        description, n_iter = f"{bottom.description}, {reason}", M.columns
     if name == "dense":
         with stage("dense", F.shape[0]):
             V, next_values = dense_bottom_vectors(F, norm, n_components)
@@ -129,13 +146,45 @@ def _choose(solver: str, n: int, q: int) -> tuple[str, str]:
     """Which solver, and the reason in words."""
     if solver == "dense":
         return "dense", "as asked for"
-    if solver in ("shift-invert", "arpack") and 3 * (q + 1) < n:
-        return "shift-invert", "as asked for"
+    if solver in ("shift-invert", "arpack", "chebyshev") and 3 * (q + 1) < n:
+        return "chebyshev" if solver == "chebyshev" else "shift-invert", "as asked for"
     if n <= DENSE_MAX_POINTS:
         return "dense", f"n={n} is at most {DENSE_MAX_POINTS}"
     if 3 * (q + 1) >= n:
         return "dense", f"n_components={q} is more than a third of n={n}"
     return "shift-invert", f"n={n} is more than {DENSE_MAX_POINTS}"
+
+
+def make_products(F: Any, constraints: Constraints, square: bool, n_jobs: int | None) -> Products:
+    """M as an operator that only multiplies; a square F is always sparser than its M."""
+    return Products(F, None if square else gram(constraints, n_jobs), n_jobs=n_jobs)
+
+
+def _filter(
+    F: Any,
+    norm: float,
+    M: Products,
+    classes: ClosedClasses,
+    square: bool,
+    q: int,
+    tol: float,
+    max_iter: int,
+    random_state: Any,
+) -> BottomVectors:
+    """Chebyshev-filtered Lanczos; the classes' indicators are near to a square F's null vectors."""
+    hints = (classes.labels[:, None] == np.arange(min(len(classes) - 1, q) if square else 0)) * 1.0
+    return chebyshev_bottom_vectors(
+        M,
+        lambda V: rayleigh_ritz(F, V),
+        np.full((M.n, 1), M.n**-0.5),
+        q,
+        hints=hints,
+        random=check_random_state(SEED if random_state is None else random_state),
+        tol=tol,
+        residual_tol=0.1 * RESIDUAL_TOL * norm**2,
+        null_value=NULL_TOL * norm,
+        max_iter=max_iter,
+    )
 
 
 def _iterate(
@@ -150,13 +199,14 @@ def _iterate(
 ) -> tuple[Float, Float, str, int]:
     """Lanczos on the inverse, again with each null vector that it turns up kept out.
 
+    An inverse of M is refined through F, with more vectors where M's rounding mixes their order.
     Returns the q vectors, the next singular value, what went wrong (empty if nothing did), and the
     steps taken.
     """
     n = F.shape[1]
     random = check_random_state(SEED if random_state is None else random_state)
     null = _known_null_vectors(inverse, classes, n, q)
-    n_iter = 0
+    n_iter = guards = 0
     while True:
         inverse.deflate(null)
 
@@ -170,10 +220,11 @@ def _iterate(
             return rayleigh_ritz(F, AV - null @ (null.T @ AV))
 
         n_wanted = max(q + 1 - null.shape[1], 0)
+        n_kept = n_wanted + guards
         result = lanczos(
             inverse.apply,
-            random.standard_normal((n, min(n_wanted + 1, LARGEST_BLOCK))),
-            n_wanted,
+            random.standard_normal((n, min(n_kept + 1, LARGEST_BLOCK))),
+            n_kept,
             keep_out=null,
             tol=tol,
             residual_tol=0.1 * RESIDUAL_TOL * norm**2,
@@ -190,13 +241,40 @@ def _iterate(
         if (residual_norms(F, vectors, values) > POLISHED * norm**2).any():
             values, vectors = polish(vectors)
             n_iter += 1
+        resolved = not (np.abs(result.values * values**2 - 1)[:n_wanted] > UNRESOLVED).any()
+        if isinstance(inverse, SymmetricInverse):
+            resolved = True
+            if n_wanted and values[0] > NULL_TOL * norm:
+                refined = refine(
+                    F,
+                    norm,
+                    inverse.apply,
+                    vectors,
+                    result.values,
+                    shift=inverse.shift,
+                    n_wanted=n_wanted,
+                    keep_out=null,
+                    tol=tol,
+                    residual_tol=POLISHED * norm**2,
+                )
+                n_iter += refined.n_steps
+                values, vectors = refined.values, refined.vectors
+                resolved = refined.converged and refined.complete
+                room = guards < GUARDS and 3 * (n_kept + 1) < n
+                if not refined.complete and result.converged and room:
+                    guards = min(2 * guards + 4, GUARDS)
+                    note(f"{guards} vectors more, since the rounding of M mixes them")
+                    continue
+            resolved = resolved and _null_error(F, null, values, NULL_TOL * norm) <= max(
+                tol, FINEST
+            )
         found = values <= NULL_TOL * norm
         if n_wanted == 0 or not found.any():
             V = np.concatenate([null[:, 1:], vectors[:, :n_wanted]], axis=1)
             failure = ""
             if not result.converged:
                 failure = f"max_iter={max_iter} restarts ({n_iter} steps) were not enough"
-            elif (np.abs(result.values * values**2 - 1)[:n_wanted] > UNRESOLVED).any():
+            elif not resolved:
                 failure = (
                     f"the smallest singular value, {values[0]:.1e}, is so small that its square is "
                     "lost in the rounding of the matrix that was factored"
@@ -205,6 +283,16 @@ def _iterate(
         note(f"{int(found.sum())} more null vectors")
         null = np.linalg.qr(np.concatenate([null, vectors[:, found]], axis=1))[0]
         null = null[:, : q + 1]
+
+
+def _null_error(F: Any, null: Float, values: Float, null_tol: float) -> float:
+    """Bound on the sine of the angle between null vectors and true ones: ||F v|| / sigma_next.
+
+    0 for the constant, which is known, and among more null vectors than are wanted.
+    """
+    if null.shape[1] == 1 or values[0] <= null_tol:
+        return 0.0
+    return float(rayleigh_ritz(F, null[:, 1:])[0].max() / values[0])
 
 
 def _known_null_vectors(inverse: Inverse, classes: ClosedClasses, n: int, q: int) -> Float:

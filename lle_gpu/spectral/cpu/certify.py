@@ -6,13 +6,17 @@ eps ||M||, which is worse by a factor of sigma / ||F||: everything, at the botto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-__all__ = ["norm_estimate", "rayleigh_ritz", "residual_norms"]
+__all__ = ["norm_estimate", "normal_product", "rayleigh_ritz", "residual_norms"]
 
 Float = NDArray[np.float64]
+# Rows of F taken at once. It has up to k n of them: F V as a whole would be many times V.
+SLAB_ROWS = 1 << 17
 
 
 def norm_estimate(F: csr_array, n_steps: int = 8) -> float:
@@ -30,13 +34,36 @@ def norm_estimate(F: csr_array, n_steps: int = 8) -> float:
 
 
 def rayleigh_ritz(F: csr_array, V: Float) -> tuple[Float, Float]:
-    """Best singular vectors within the span of V (n, q): (sigma ascending, vectors (n, q))."""
+    """Best singular vectors within the span of V (n, q): (sigma ascending, vectors (n, q)).
+
+    V = Q R_V, F Q = Q' R, and the singular values and vectors of R; F Q is never whole: the R of
+    its slabs, stacked, have the same R.
+    """
     Q, _ = np.linalg.qr(V)
-    _, R = np.linalg.qr(F @ Q)
-    _, values, Zt = np.linalg.svd(R)
+    R = np.concatenate([np.linalg.qr(part @ Q, mode="r") for part in _slabs(F)])
+    _, values, Zt = np.linalg.svd(np.linalg.qr(R, mode="r"))
     return values[::-1], Q @ Zt[::-1].T
+
+
+def normal_product(F: csr_array, V: Float) -> Float:
+    """F^T (F V) for V (n, q)."""
+    product = np.zeros(V.shape)
+    for part in _slabs(F):
+        product += part.T @ (part @ V)
+    return product
 
 
 def residual_norms(F: csr_array, V: Float, values: Float) -> Float:
     """||F^T F v_j - sigma_j^2 v_j|| for each column."""
-    return np.linalg.norm(F.T @ (F @ V) - V * values**2, axis=0)
+    return np.linalg.norm(normal_product(F, V) - V * values**2, axis=0)
+
+
+def _slabs(F: csr_array) -> Iterator[csr_array]:
+    """F's rows, in order, ``SLAB_ROWS`` at a time, without copies."""
+    for low in range(0, F.shape[0], SLAB_ROWS):
+        pointer = F.indptr[low : low + SLAB_ROWS + 1]
+        inside = slice(pointer[0], pointer[-1])
+        yield csr_array(
+            (F.data[inside], F.indices[inside], pointer - pointer[0]),
+            shape=(len(pointer) - 1, F.shape[1]),
+        )

@@ -11,9 +11,7 @@ is 1e-14, ||M|| about 5), so what is factored matters:
                        magnified by 1/delta, swamps the rest.
     other methods      a symmetric LU of M + delta I.
 
-Both orders reduce fill by minimum degree on the pattern of A + A^T, SuperLU's symmetric mode.
-
-X. S. Li: An overview of SuperLU. ACM Trans. Math. Softw. 31:302 (2005).
+The order of elimination is :mod:`lle_gpu.spectral.cpu.ordering`'s.
 """
 
 from __future__ import annotations
@@ -22,12 +20,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array, eye_array
-from scipy.sparse.linalg import splu
+from scipy.sparse import csr_array
 
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.assemble import gram
-from lle_gpu.progress import note
+from lle_gpu.spectral.cpu.factorisation import Factorisation
 
 __all__ = ["Factorisation", "Inverse", "SquareInverse", "SymmetricInverse"]
 
@@ -35,12 +32,6 @@ Float = NDArray[np.float64]
 # The shift, relative to ||A||: above A's rounding, below every eigenvalue that shall be told apart.
 SQUARE_SHIFT = 1e-14
 SYMMETRIC_SHIFT = 1e-15
-# SuperLU factors this many columns at a time. Its own default is 20, which is a fifth slower on the
-# little fill of a surface's graph and a sixth faster on the large fill of a 5-D cube's. (More than
-# the default overruns its work arrays.)
-PANEL_SIZE = 8
-# A factorisation whose solutions miss by more (backward error) is repeated with full pivoting.
-BACKWARD_ERROR = 1e-12
 
 
 class Inverse(Protocol):
@@ -53,67 +44,6 @@ class Inverse(Protocol):
 
     def apply(self, X: Float) -> Float:
         """X (n, b), orthogonal to the null vectors -> M^+ X (n, b)."""
-
-
-class Factorisation:
-    """Sparse LU of A^T + shift I (A in CSR is A^T in CSC), checked by a solve.
-
-    Parameters
-    ----------
-    A : csr_array of shape (n, n), with a pattern that is nearly symmetric
-    shift : float
-        In units of ||A||_max.
-    pivot : float
-        Off-diagonal pivots are taken where the diagonal is smaller than this fraction of the
-        column's largest entry: 0 for symmetric positive definite matrices.
-    """
-
-    def __init__(self, A: csr_array, *, shift: float, pivot: float) -> None:
-        self._A = A
-        scale = float(np.abs(A.data).max(initial=0.0))
-        transposed = csc_array((A.data, A.indices, A.indptr), shape=A.shape)
-        identity = eye_array(A.shape[0], format="csc")
-        self.backward_error = np.inf
-        for delta, threshold in ((shift, pivot), (shift, 1.0), (100 * shift, 1.0)):
-            try:
-                self._lu = splu(
-                    transposed + (delta * scale) * identity,
-                    permc_spec="MMD_AT_PLUS_A",
-                    diag_pivot_thresh=threshold,
-                    panel_size=PANEL_SIZE,
-                    options={"SymmetricMode": True},
-                )
-            except RuntimeError:  # "Factor is exactly singular": the next one shifts further
-                continue
-            self.backward_error = self._check(delta * scale)
-            if self.backward_error <= BACKWARD_ERROR:
-                break
-            note(f"LU inaccurate (backward error {self.backward_error:.1e}): pivoting more")
-        if not self.backward_error <= BACKWARD_ERROR:
-            raise ValueError(
-                "the sparse LU factorisation broke down (backward error "
-                f"{self.backward_error:.1e}): the matrix is singular beyond its known null "
-                "vectors. Try eigen_solver='dense', a larger reg or a larger n_neighbors."
-            )
-        self.fill = self._lu.nnz / A.shape[0]
-
-    def _check(self, shift: float) -> float:
-        """Backward error of one solve with a fixed right-hand side."""
-        b = np.random.default_rng(0).standard_normal(self._A.shape[0])
-        x = self._lu.solve(b, trans="T")
-        if not np.isfinite(x).all():
-            return float("inf")
-        missed = np.abs(self._A @ x + shift * x - b).max()
-        norm = float(np.abs(self._A).sum(axis=1).max())
-        return float(missed / (norm * np.abs(x).max() + np.abs(b).max()))
-
-    def solve(self, X: Float, *, transposed: bool = False) -> Float:
-        """A^-1 X, or A^-T X, for X of shape (n, b).
-
-        Not shared out among threads: SciPy holds the interpreter lock while SuperLU solves.
-        """
-        trans = "N" if transposed else "T"
-        return self._lu.solve(np.asfortranarray(X), trans)
 
 
 class SquareInverse:
@@ -145,10 +75,18 @@ class SquareInverse:
 
 
 class SymmetricInverse:
-    """M^+ by a symmetric LU of M = F^T F, for the other methods."""
+    """M^+ by a symmetric LU of M = F^T F, for the other methods.
+
+    Attributes
+    ----------
+    shift : float
+        delta. The rounding of M and of its factors is no larger, so that M + delta I is positive
+        definite as it is factored. What it hides comes back by refinement.
+    """
 
     def __init__(self, constraints: Constraints, *, n_jobs: int | None) -> None:
         M = gram(constraints, n_jobs)
+        self.shift = SYMMETRIC_SHIFT * float(np.abs(M.data).max(initial=0.0))
         self._lu = Factorisation(M, shift=SYMMETRIC_SHIFT, pivot=0.0)
         self.description = f"sparse LU of M = F^T F, {self._lu.fill:.0f} nonzeros a row"
 

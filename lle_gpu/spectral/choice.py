@@ -1,0 +1,130 @@
+"""Which solver: by predicted time, within the memory there is.
+
+- dense: a few hundred points, or so many components that nothing sparse would help;
+- shift-invert: one factorisation, then a few solves. Its cost is that of the fill;
+- Chebyshev filter: many products with F and F^T, no factorisation. Its cost is that of the gap.
+
+Shift-invert is looked at first, since its prediction costs little. Only where that is dear is the
+filter's cost predicted too, by a short run of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lle_gpu.memory import available_memory, readable, too_small
+
+__all__ = ["Cost", "Plan", "choose"]
+
+# Up to here the dense SVD takes milliseconds.
+DENSE_MAX_POINTS = 200
+# A predicted factorisation of so few seconds is not compared with anything.
+CHEAP_SECONDS = 1.0
+OTHER = {"shift-invert": "chebyshev", "chebyshev": "shift-invert"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a solver is predicted to take.
+
+    Attributes
+    ----------
+    seconds : float
+        A comparison between solvers, not a promise.
+    bytes : float
+        Held at once, what is held already included.
+    words : str
+        What the prediction rests on.
+    """
+
+    seconds: float
+    bytes: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The solver to use, why, and the one to go over to if it fails ("" for none)."""
+
+    solver: str
+    reason: str
+    other: str = ""
+
+
+def choose(
+    solver: str,
+    n: int,
+    q: int,
+    *,
+    memory_limit: int | None,
+    shift_invert: Callable[[], Cost],
+    chebyshev: Callable[[], Cost],
+) -> Plan:
+    """Choose a solver for ``q`` vectors of ``n`` points.
+
+    Parameters
+    ----------
+    solver : {"auto", "dense", "shift-invert", "arpack", "chebyshev"}
+    n, q : int
+    memory_limit : int or None
+        None is what the machine has free, and only guides the choice.
+    shift_invert, chebyshev : callable
+        Predict the solver's cost; called only where the answer matters.
+
+    Raises
+    ------
+    MemoryLimitError
+        If ``memory_limit`` is too small for the solver asked for, or for every one.
+    """
+    solver = {"arpack": "shift-invert"}.get(solver, solver)
+    if solver == "dense" or n <= DENSE_MAX_POINTS or 3 * (q + 1) >= n:
+        return _dense(solver, n, q, memory_limit)
+    if solver == "auto":
+        return _cheaper(memory_limit, shift_invert, chebyshev)
+    if memory_limit is not None:
+        cost = shift_invert() if solver == "shift-invert" else chebyshev()
+        if cost.bytes > memory_limit:
+            hint = f" for eigen_solver={solver!r} ({cost.words})"
+            raise too_small(memory_limit, int(cost.bytes), hint)
+    return Plan(solver, "as asked for")
+
+
+def _dense(solver: str, n: int, q: int, memory_limit: int | None) -> Plan:
+    needed = 8 * n * (6 * n + q)
+    if memory_limit is not None and needed > memory_limit:
+        raise too_small(memory_limit, needed, f" for the dense solver with n={n}")
+    if solver == "dense":
+        return Plan("dense", "as asked for")
+    if n <= DENSE_MAX_POINTS:
+        return Plan("dense", f"n={n} is at most {DENSE_MAX_POINTS}")
+    return Plan("dense", f"n_components={q} is more than a third of n={n}")
+
+
+def _cheaper(
+    memory_limit: int | None,
+    shift_invert: Callable[[], Cost],
+    chebyshev: Callable[[], Cost],
+) -> Plan:
+    """The faster one of those that fit."""
+    room = available_memory() if memory_limit is None else memory_limit
+    allowed = f"the {readable(room)} that are {'free' if memory_limit is None else 'allowed'}"
+    direct = shift_invert()
+    if direct.bytes > room:
+        filtered = chebyshev()
+        if filtered.bytes > room and memory_limit is not None:
+            raise too_small(memory_limit, int(min(direct.bytes, filtered.bytes)))
+        too_much = f"{direct.words} would need {readable(direct.bytes)}, more than {allowed}"
+        return Plan("chebyshev", too_much)
+    if direct.seconds <= CHEAP_SECONDS:
+        return Plan("shift-invert", direct.words, "chebyshev")
+    filtered = chebyshev()
+    if filtered.bytes > room:
+        too_much = f"a Chebyshev filter would need {readable(filtered.bytes)}, more than {allowed}"
+        return Plan("shift-invert", f"{direct.words}; {too_much}")
+    compared = (
+        f"{direct.words}, about {direct.seconds:.2g} s; "
+        f"{filtered.words}, about {filtered.seconds:.2g} s"
+    )
+    winner = "chebyshev" if filtered.seconds < direct.seconds else "shift-invert"
+    return Plan(winner, compared, OTHER[winner])
