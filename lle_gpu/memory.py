@@ -36,7 +36,7 @@ UNITS = {"": 1, "B": 1}
 UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)}
 UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", start=1)}
 # What remains of a stage's temporary arrays, threads' chunks and the allocator's own needs.
-FIXED = 32 << 20
+FIXED = 64 << 20
 # Candidates of the neighbour search held at once (lle_gpu.neighbors.cpu.CANDIDATE_BYTES), twice.
 CANDIDATES = 1 << 26
 # The most vectors of length n that the Lanczos iteration holds beside its basis.
@@ -195,9 +195,7 @@ def available_memory() -> int:
         return 1 << 62
     group = Path("/sys/fs/cgroup")
     try:
-        left = int((group / "memory.max").read_text()) - int(
-            (group / "memory.current").read_text()
-        )
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
     except (OSError, ValueError):  # no limit ("max"), or no control groups
         return free
     return max(0, min(free, left))

@@ -24,7 +24,7 @@ def plan(solver="auto", n=10_000, q=2, *, limit=None, direct=(0.1, 10 * MB), fil
         q,
         memory_limit=limit,
         shift_invert=lambda: cost("factors", *direct),
-        chebyshev=lambda: cost("filter", *filtered),
+        chebyshev=lambda within: cost("filter", *filtered),
     )
     return chosen, asked
 

@@ -246,13 +246,21 @@ class Plan:
     work: float
 
 
-def make_plan(operator: Operator, density: Density, n_wanted: int) -> Plan:
+class _BeyondBoundError(ArithmeticError):
+    """An eigenvalue above b has shown."""
+
+
+def make_plan(
+    operator: Operator, density: Density, n_wanted: int, largest_probe: float = LARGEST_PROBE
+) -> Plan:
     """Degree of least predicted cost; the density is refined as far as that takes."""
     n = operator.n
     largest = min(n, max(BASIS_BYTES // (8 * n), n_wanted + 1 + 4 * WIDTH))
     probe = FIRST_PROBE
     while True:
         density.extend(probe)
+        if not density.bounded:
+            raise _BeyondBoundError
         # A step at a is resolved by 2 probe moments if a is above b (3 / probe)^2, more or less.
         degrees = 2 * np.unique(np.geomspace(8, 2 * probe, 60).astype(int))
         low = density.high * np.minimum((EXPONENT / degrees) ** 2, 0.5)
@@ -268,23 +276,37 @@ def make_plan(operator: Operator, density: Density, n_wanted: int) -> Plan:
         enough[0] = True
         work[~enough] = np.inf
         best = int(work.argmin())
-        if (degrees[best] <= 3 * probe and np.isfinite(work[best])) or probe >= LARGEST_PROBE:
+        if (degrees[best] <= 3 * probe and np.isfinite(work[best])) or 2 * probe > largest_probe:
             return Plan(int(degrees[best]), float(low[best]), int(columns[best]), float(work[best]))
         probe *= 2
 
 
-def predict_cost(operator: Operator, n_wanted: int, *, random: Any) -> float:
+def predict_cost(
+    operator: Operator, n_wanted: int, *, random: Any, within: float = float("inf")
+) -> float:
     """Seconds that :func:`chebyshev_bottom_vectors` should take for ``n_wanted`` vectors.
 
     A probe is run, about a hundred products with blocks as a rule, and timed: the rest is the
-    plan's work at the same speed.
+    plan's work at the same speed. If the probe itself would take more than ``within`` seconds, or
+    does not see the bottom of the spectrum in that time, the answer is infinity.
     """
     start = random.standard_normal((operator.n, WIDTH))
     start -= start.mean(axis=0)
-    high = _largest_eigenvalue(operator, start)
     begin, done = time.perf_counter(), operator.columns
-    density = Density(operator, high, start, operator.n - 1)
-    plan = make_plan(operator, density, n_wanted)
+    high = _largest_eigenvalue(operator, start)
+    Y = operator.multiply(start)
+    Y -= start  # a step of the density does as much beside its product
+    columns = operator.columns - done
+    affordable = within * columns / (time.perf_counter() - begin) / WIDTH
+    if affordable < FIRST_PROBE:
+        return float("inf")
+    begin, done = time.perf_counter(), operator.columns
+    room = operator.n - 1
+    plan, _, seen = _checked_plan(
+        operator, high, start, n_wanted, room, min(affordable, LARGEST_PROBE)
+    )
+    if plan.degree > 3 * seen:
+        return float("inf")
     speed = (operator.columns - done) * operator.nonzeros / (time.perf_counter() - begin)
     return plan.work / speed
 
@@ -353,7 +375,7 @@ def chebyshev_bottom_vectors(
     start = random.standard_normal((operator.n, WIDTH))
     start -= null @ (null.T @ start)
     high = _largest_eigenvalue(operator, start)
-    plan, high = _checked_plan(operator, high, start, q, operator.n - null.shape[1])
+    plan, high, _ = _checked_plan(operator, high, start, q, operator.n - null.shape[1])
     warm, left, angle = hints, max_iter, tol
     while True:
         p = ChebyshevFilter(operator.multiply, plan.low, high, plan.degree)
@@ -376,7 +398,8 @@ def chebyshev_bottom_vectors(
         left -= result.n_restarts + 1
         values, warm = rayleigh_ritz(result.vectors)
         failure = ""
-        if result.values[0] > 1 + BEYOND_ONE or values[-1] ** 2 > high / 2:
+        beyond = result.converged and values[-1] ** 2 > high / 2
+        if result.values[0] > 1 + BEYOND_ONE or beyond:
             high *= 1.2
             failure = "the largest eigenvalue was not found"
         elif values[0] <= null_value and null.shape[1] <= q:
@@ -396,7 +419,8 @@ def chebyshev_bottom_vectors(
             failure = "a null vector was not told from the others"
         elif values[-1] > null_value:
             # The rounding in p(M) is measured: sigma is known through F, to more digits.
-            rounding = max(float(np.abs(p.value(values**2) - result.values).max()), 8 * EPS)
+            missed = np.abs(p.value(values**2) - result.values)[:n_wanted]
+            rounding = max(float(missed.max()), 8 * EPS)
             excess = rounding / (max(tol, BEST_ANGLE) * float(p.scale(result.values[-1])))
             if excess > 1:
                 plan = _with_degree(plan, high, plan.degree * max(excess**0.5, 2.0))
@@ -426,15 +450,20 @@ def _with_degree(plan: Plan, high: float, degree: float) -> Plan:
 
 
 def _checked_plan(
-    operator: Operator, high: float, start: Float, n_wanted: int, room: int
-) -> tuple[Plan, float]:
-    """A plan, with b raised as long as an eigenvalue above it shows."""
+    operator: Operator,
+    high: float,
+    start: Float,
+    n_wanted: int,
+    room: int,
+    largest_probe: float = LARGEST_PROBE,
+) -> tuple[Plan, float, int]:
+    """A plan, b, raised as long as an eigenvalue above it shows, and the density's degree."""
     while True:
         density = Density(operator, high, start, room)
-        plan = make_plan(operator, density, n_wanted)
-        if density.bounded:
-            return plan, high
-        high *= 1.1
+        try:
+            return make_plan(operator, density, n_wanted, largest_probe), high, density.degree
+        except _BeyondBoundError:
+            high *= 1.1
 
 
 def _largest_eigenvalue(operator: Operator, start: Float) -> float:

@@ -20,7 +20,9 @@ __all__ = ["Cost", "Plan", "choose"]
 # Up to here the dense SVD takes milliseconds.
 DENSE_MAX_POINTS = 200
 # A predicted factorisation of so few seconds is not compared with anything.
-CHEAP_SECONDS = 1.0
+CHEAP_SECONDS = 2.0
+# The other's prediction may take this part of what could be saved.
+WORTH_LOOKING = 0.1
 OTHER = {"shift-invert": "chebyshev", "chebyshev": "shift-invert"}
 
 
@@ -59,7 +61,7 @@ def choose(
     *,
     memory_limit: int | None,
     shift_invert: Callable[[], Cost],
-    chebyshev: Callable[[], Cost],
+    chebyshev: Callable[[float], Cost],
 ) -> Plan:
     """Choose a solver for ``q`` vectors of ``n`` points.
 
@@ -70,7 +72,8 @@ def choose(
     memory_limit : int or None
         None is what the machine has free, and only guides the choice.
     shift_invert, chebyshev : callable
-        Predict the solver's cost; called only where the answer matters.
+        Predict the solver's cost; called only where the answer matters. ``chebyshev`` is given the
+        seconds that it may take; for 0 only the memory is asked for.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def choose(
     if solver == "auto":
         return _cheaper(memory_limit, shift_invert, chebyshev)
     if memory_limit is not None:
-        cost = shift_invert() if solver == "shift-invert" else chebyshev()
+        cost = shift_invert() if solver == "shift-invert" else chebyshev(0.0)
         if cost.bytes > memory_limit:
             hint = f" for eigen_solver={solver!r} ({cost.words})"
             raise too_small(memory_limit, int(cost.bytes), hint)
@@ -104,27 +107,25 @@ def _dense(solver: str, n: int, q: int, memory_limit: int | None) -> Plan:
 def _cheaper(
     memory_limit: int | None,
     shift_invert: Callable[[], Cost],
-    chebyshev: Callable[[], Cost],
+    chebyshev: Callable[[float], Cost],
 ) -> Plan:
     """The faster one of those that fit."""
     room = available_memory() if memory_limit is None else memory_limit
     allowed = f"the {readable(room)} that are {'free' if memory_limit is None else 'allowed'}"
     direct = shift_invert()
     if direct.bytes > room:
-        filtered = chebyshev()
+        filtered = chebyshev(0.0)
         if filtered.bytes > room and memory_limit is not None:
             raise too_small(memory_limit, int(min(direct.bytes, filtered.bytes)))
         too_much = f"{direct.words} would need {readable(direct.bytes)}, more than {allowed}"
         return Plan("chebyshev", too_much)
     if direct.seconds <= CHEAP_SECONDS:
         return Plan("shift-invert", direct.words, "chebyshev")
-    filtered = chebyshev()
+    filtered = chebyshev(WORTH_LOOKING * direct.seconds)
     if filtered.bytes > room:
         too_much = f"a Chebyshev filter would need {readable(filtered.bytes)}, more than {allowed}"
         return Plan("shift-invert", f"{direct.words}; {too_much}")
-    compared = (
-        f"{direct.words}, about {direct.seconds:.2g} s; "
-        f"{filtered.words}, about {filtered.seconds:.2g} s"
-    )
+    slower = f"about {filtered.seconds:.2g} s" if filtered.seconds < float("inf") else "far more"
+    compared = f"{direct.words}, about {direct.seconds:.2g} s; {filtered.words}, {slower}"
     winner = "chebyshev" if filtered.seconds < direct.seconds else "shift-invert"
     return Plan(winner, compared, OTHER[winner])

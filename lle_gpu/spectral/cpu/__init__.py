@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.exceptions import warn_user
+from lle_gpu.memory import iteration_bytes
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.progress import note, stage
-from lle_gpu.spectral.chebyshev import BottomVectors, chebyshev_bottom_vectors
+from lle_gpu.spectral.chebyshev import BottomVectors, chebyshev_bottom_vectors, predict_cost
+from lle_gpu.spectral.choice import Cost, Plan, choose
 from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz, residual_norms
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
+from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination
 from lle_gpu.spectral.cpu.products import Products
 from lle_gpu.spectral.cpu.refinement import FINEST, refine
 from lle_gpu.spectral.cpu.shift_invert import Inverse, SquareInverse, SymmetricInverse
@@ -27,8 +33,6 @@ from lle_gpu.spectral.spectrum import Spectrum
 __all__ = ["bottom_vectors"]
 
 Float = NDArray[np.float64]
-# Up to here the dense SVD takes milliseconds.
-DENSE_MAX_POINTS = 200
 # sigma / ||F|| below which a vector counts as a null vector. True null vectors come out near 1e-15;
 # curves of 10^4 points have true values down to 1e-12.
 NULL_TOL = 1e-13
@@ -46,6 +50,8 @@ DENSE_RESCUE_POINTS = 1000
 # Vectors iterated at once, if as many are wanted: eigenvalues of this multiplicity come whole.
 # Fewer would be faster, by a third for two components at n=100k; more would not be any safer.
 LARGEST_BLOCK = 8
+# Arithmetic of SuperLU in a second, and of its solves, and steps of the iteration: for the choice.
+FACTOR_SPEED, SOLVE_SPEED, STEPS = 6e9, 2.5e9, 8
 # Seed of the start block when no random_state is given: the same input gives the same bits.
 SEED = 0
 
@@ -105,59 +111,167 @@ def bottom_vectors(
             "(duplicated rows, or points on a line) for this method. Remove duplicates, raise "
             "n_neighbors, or use method='standard'."
         )
-    name, reason = _choose(solver, n, n_components)
-    note(f"solver: {name} ({reason})")
-    failure, n_iter = "", 0
-    if name == "shift-invert":
-        with one_blas_thread():
-            with stage("factor"):
-                inverse: Inverse
-                if square:
-                    inverse = SquareInverse(F)
-                else:
-                    del F  # memory is needed most while M is factored: F is stacked again
-                    inverse = SymmetricInverse(constraints, n_jobs=n_jobs)
-                    F = stack(constraints)
-                note(inverse.description)
-            with stage("lanczos"):
-                V, next_values, failure, n_iter = _iterate(
-                    F, norm, inverse, classes, n_components, tol, max_iter, random_state
-                )
-        description = f"shift-invert, {inverse.description}, {reason}"
-        if failure and solver == "auto" and n <= DENSE_RESCUE_POINTS:
-            name, reason = "dense", f"since shift-invert failed: {failure}"
-            note(f"solver: {name} ({reason})")
-            failure = ""
-    if name == "chebyshev":
-        with stage("filter"), one_blas_thread(), make_products(F, constraints, square, n_jobs) as M:
-            bottom = _filter(F, norm, M, classes, square, n_components, tol, max_iter, random_state)
-        V, next_values, failure = bottom.vectors, bottom.next_values, bottom.failure
-        description, n_iter = f"{bottom.description}, {reason}", M.columns
-    if name == "dense":
-        with stage("dense", F.shape[0]):
-            V, next_values = dense_bottom_vectors(F, norm, n_components)
-        description = f"dense SVD of F, {reason}"
+    problem = _Problem(
+        F, norm, constraints, square, classes, n_components, tol, max_iter, random_state, n_jobs
+    )
+    with stage("choice"):
+        plan = choose(
+            solver,
+            n,
+            n_components,
+            memory_limit=memory_limit,
+            shift_invert=problem.cost_of_shift_invert,
+            chebyshev=problem.cost_of_chebyshev,
+        )
+    V, next_values, failure, n_iter, description = _solve(problem, plan, solver == "auto")
     with stage("certificate"):
         known_null = len(classes) if square else 1
         return _certified(F, norm, V, next_values, known_null, failure, description, n_iter)
 
 
-def _choose(solver: str, n: int, q: int) -> tuple[str, str]:
-    """Which solver, and the reason in words."""
-    if solver == "dense":
-        return "dense", "as asked for"
-    if solver in ("shift-invert", "arpack", "chebyshev") and 3 * (q + 1) < n:
-        return "chebyshev" if solver == "chebyshev" else "shift-invert", "as asked for"
-    if n <= DENSE_MAX_POINTS:
-        return "dense", f"n={n} is at most {DENSE_MAX_POINTS}"
-    if 3 * (q + 1) >= n:
-        return "dense", f"n_components={q} is more than a third of n={n}"
-    return "shift-invert", f"n={n} is more than {DENSE_MAX_POINTS}"
+@dataclass
+class _Problem:
+    """F, what is asked for, and the ways to answer it."""
+
+    F: Any
+    norm: float
+    constraints: Constraints
+    square: bool
+    classes: ClosedClasses
+    q: int
+    tol: float
+    max_iter: int
+    random_state: Any
+    n_jobs: int | None
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """What is factored: the square F = B as it is, or else M."""
+        return self.F if self.square else gram(self.constraints, self.n_jobs)
+
+    @cached_property
+    def elimination(self) -> Elimination:
+        """In which order, and what that will take."""
+        return choose_elimination(self.matrix)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the constraints, F's own indices, and a few vectors."""
+        arrays = self.constraints.index, self.constraints.rows, self.F.indices
+        return sum(array.nbytes for array in arrays) + iteration_bytes(self.F.shape[1], self.q)
+
+    def cost_of_shift_invert(self) -> Cost:
+        """By the predicted fill: arithmetic of the factorisation and of the iteration's solves."""
+        estimate = self.elimination.estimate
+        n, width = self.F.shape[1], min(self.q + 1, LARGEST_BLOCK)
+        solves = 4 * STEPS * width * estimate.nonzeros
+        seconds = estimate.flops / FACTOR_SPEED + solves / SOLVE_SPEED
+        copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
+        words = f"sparse LU with about {estimate.nonzeros / n:.0f} nonzeros a row"
+        return Cost(seconds, self.held + copies + estimate.bytes, words)
+
+    def cost_of_chebyshev(self, within: float) -> Cost:
+        """By a short run of it, of at most ``within`` seconds."""
+        with self.products() as products:
+            random = check_random_state(SEED)
+            seconds = (
+                predict_cost(products, self.q, random=random, within=within)
+                if within
+                else float("inf")
+            )
+            size = self.held + 12 * products.nonzeros
+            return Cost(seconds, size, f"Chebyshev filter with {products.description}")
+
+    def products(self) -> Products:
+        """M as an operator that only multiplies; a square F is always sparser than its M."""
+        return Products(self.F, None if self.square else self.matrix, n_jobs=self.n_jobs)
+
+    def shift_invert(self) -> _Solution:
+        """Factor B or M, and iterate on the inverse."""
+        with one_blas_thread():
+            with stage("factor"):
+                make = SquareInverse if self.square else SymmetricInverse
+                elimination = self.elimination
+                # Not kept beside its factors: at a million points M takes half a gigabyte.
+                inverse: Inverse = make(self.__dict__.pop("matrix"), elimination)
+                note(inverse.description)
+            with stage("lanczos"):
+                V, next_values, failure, n_iter = _iterate(
+                    self.F,
+                    self.norm,
+                    inverse,
+                    self.classes,
+                    self.q,
+                    self.tol,
+                    self.max_iter,
+                    self.random_state,
+                )
+        return _Solution(V, next_values, failure, n_iter, f"shift-invert, {inverse.description}")
+
+    def chebyshev(self) -> _Solution:
+        """Iterate on a polynomial in M."""
+        with stage("filter"), one_blas_thread(), self.products() as M:
+            bottom = _filter(
+                self.F,
+                self.norm,
+                M,
+                self.classes,
+                self.square,
+                self.q,
+                self.tol,
+                self.max_iter,
+                self.random_state,
+            )
+        return _Solution(
+            bottom.vectors, bottom.next_values, bottom.failure, M.columns, bottom.description
+        )
+
+    def dense(self) -> _Solution:
+        """All of them, and the bottom ones taken."""
+        with stage("dense", self.F.shape[0]):
+            V, next_values = dense_bottom_vectors(self.F, self.norm, self.q)
+        return _Solution(V, next_values, "", 0, "dense SVD of F")
 
 
-def make_products(F: Any, constraints: Constraints, square: bool, n_jobs: int | None) -> Products:
-    """M as an operator that only multiplies; a square F is always sparser than its M."""
-    return Products(F, None if square else gram(constraints, n_jobs), n_jobs=n_jobs)
+class _Solution(NamedTuple):
+    vectors: Float
+    next_values: Float
+    failure: str
+    n_iter: int
+    description: str
+
+
+def _solve(problem: _Problem, plan: Plan, auto: bool) -> _Solution:
+    """Follow the plan; go over to the other solver, or the dense one, where it fails.
+
+    A square sigma^2 that is lost in rounding is lost to shift-invert and the filter alike: only the
+    dense solver is tried then. Everything else the other solver may well be able to do.
+    """
+    solvers = {
+        "shift-invert": problem.shift_invert,
+        "chebyshev": problem.chebyshev,
+        "dense": problem.dense,
+    }
+
+    def run(name: str, reason: str) -> _Solution:
+        note(f"solver: {name} ({reason})")
+        solution = solvers[name]()
+        return solution._replace(description=f"{solution.description}, {reason}")
+
+    try:
+        solution = run(plan.solver, plan.reason)
+    except (ValueError, MemoryError) as error:
+        if not plan.other:
+            raise
+        return run(plan.other, f"since {plan.solver} failed: {error}")
+    if not solution.failure or not auto:
+        return solution
+    if problem.F.shape[1] <= DENSE_RESCUE_POINTS:
+        return run("dense", f"since {plan.solver} failed: {solution.failure}")
+    if plan.solver == "chebyshev" and plan.other:
+        second = run(plan.other, f"since {plan.solver} failed: {solution.failure}")
+        return solution if second.failure else second
+    return solution
 
 
 def _filter(

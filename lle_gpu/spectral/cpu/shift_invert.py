@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.assemble import gram
 from lle_gpu.spectral.cpu.factorisation import Factorisation
+from lle_gpu.spectral.cpu.ordering import Elimination
 
 __all__ = ["Factorisation", "Inverse", "SquareInverse", "SymmetricInverse"]
 
@@ -49,8 +48,8 @@ class Inverse(Protocol):
 class SquareInverse:
     """(B^T B)^+ by an LU of B, for the standard method."""
 
-    def __init__(self, B: csr_array) -> None:
-        self._lu = Factorisation(B, shift=SQUARE_SHIFT, pivot=0.1)
+    def __init__(self, B: csr_array, elimination: Elimination | None = None) -> None:
+        self._lu = Factorisation(B, shift=SQUARE_SHIFT, pivot=0.1, elimination=elimination)
         self.description = f"sparse LU of B = I - W, {self._lu.fill:.0f} nonzeros a row"
 
     def deflate(self, null: Float) -> None:
@@ -84,10 +83,9 @@ class SymmetricInverse:
         definite as it is factored. What it hides comes back by refinement.
     """
 
-    def __init__(self, constraints: Constraints, *, n_jobs: int | None) -> None:
-        M = gram(constraints, n_jobs)
+    def __init__(self, M: csr_array, elimination: Elimination | None = None) -> None:
         self.shift = SYMMETRIC_SHIFT * float(np.abs(M.data).max(initial=0.0))
-        self._lu = Factorisation(M, shift=SYMMETRIC_SHIFT, pivot=0.0)
+        self._lu = Factorisation(M, shift=SYMMETRIC_SHIFT, pivot=0.0, elimination=elimination)
         self.description = f"sparse LU of M = F^T F, {self._lu.fill:.0f} nonzeros a row"
 
     def deflate(self, null: Float) -> None:
