@@ -476,7 +476,7 @@ class TestSolvers:
         for name, result in found.items():
             assert result["status"] == "ok"
             assert result["converged"] is True
-            assert result["solver"].startswith(name if name != "auto" else "")
+            assert result["solver"].lower().startswith(name if name != "auto" else "")
             assert result["largest_residual"] < 1e-10
             assert result["peak_bytes"] > 0
             assert result["eigenvalues"] == pytest.approx(found["dense"]["eigenvalues"], rel=1e-6)

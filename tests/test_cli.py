@@ -413,10 +413,10 @@ class TestReport:
         assert "total  " in lines[5]
         stages = [line.split()[0] for line in err.splitlines() if line.endswith(" s")]
         assert stages == [
-            "neighbors", "graph", "constraints", "assembly", "factor", "lanczos", "certificate",
-            "write",
+            "neighbors", "graph", "constraints", "assembly", "choice", "factor", "lanczos",
+            "certificate", "write",
         ]  # fmt: skip
-        assert "solver: shift-invert (n=500 is more than 200)" in err
+        assert "solver: shift-invert (sparse LU with about " in err
 
     def test_quiet(self, embed):
         assert embed("swiss-roll", "-n", 300, "--quiet") == ("", "")
