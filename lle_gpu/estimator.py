@@ -42,10 +42,13 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Ridge on the local weights, in units of the trace of the local Gram matrix (methods
         "standard" and "modified", and :meth:`transform` with every method). 0 takes the weights of
         least norm.
-    eigen_solver : {"auto", "dense", "shift-invert", "arpack"}, default="auto"
+    eigen_solver : {"auto", "dense", "shift-invert", "arpack", "chebyshev"}, default="auto"
         "shift-invert" is a block Lanczos iteration on a sparse factorisation; "arpack" is the name
-        scikit-learn's users know it by. "dense" is a singular value decomposition, for a few
-        thousand points at most. "auto" is dense up to 200 points.
+        scikit-learn's users know it by. "chebyshev" iterates on a polynomial and factors nothing,
+        for data of high dimension and little memory. "dense" is a singular value decomposition, for
+        a few thousand points at most. "auto" is dense up to 200 points; beyond, it compares the
+        predicted fill, memory and time of the other two, and goes over to the other if one fails:
+        ``spectrum_.solver`` says which it took, and why.
     tol : float, default=1e-6
         Largest accepted sine of the angle between the computed and the true space of the bottom
         vectors. Not used by "dense".

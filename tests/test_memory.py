@@ -127,3 +127,45 @@ class TestLimit:
     def test_is_a_memory_error_and_a_value_error(self):
         assert issubclass(MemoryLimitError, MemoryError)
         assert issubclass(MemoryLimitError, ValueError)
+
+    def test_a_limit_too_small_for_the_factors_takes_the_filter(self):
+        cube = np.random.default_rng(0).random((10_000, 5))
+        model = LocallyLinearEmbedding(n_neighbors=14, memory_limit="120MB").fit(cube)
+        assert model.spectrum_.solver.startswith("Chebyshev filter")
+        assert "more than the 120MB that are allowed" in model.spectrum_.solver
+        assert model.spectrum_.converged
+        with pytest.raises(MemoryLimitError, match="eigen_solver='shift-invert'"):
+            model.set_params(eigen_solver="shift-invert").fit(cube)
+
+
+class TestGoingOver:
+    """When a solver fails, "auto" takes the other; one that was asked for fails by name."""
+
+    X = make_swiss_roll(1500, random_state=0)[0]
+
+    def test_from_a_factorisation_that_breaks_down(self, monkeypatch):
+        from lle_gpu.spectral import cpu
+
+        expected = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
+
+        def breaks(*_):
+            raise ValueError("the sparse LU factorisation broke down")
+
+        monkeypatch.setattr(cpu, "SquareInverse", breaks)
+        model = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
+        assert "since shift-invert failed: the sparse LU" in model.spectrum_.solver
+        assert model.spectrum_.converged
+        np.testing.assert_allclose(model.spectrum_.values, expected.spectrum_.values, rtol=1e-6)
+        with pytest.raises(ValueError, match="broke down"):
+            model.set_params(eigen_solver="shift-invert").fit(self.X)
+
+    def test_from_no_memory(self, monkeypatch):
+        from lle_gpu.spectral import cpu
+
+        def fails(*_):
+            raise MemoryError("no room")
+
+        monkeypatch.setattr(cpu, "SquareInverse", fails)
+        model = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
+        assert "since shift-invert failed: no room" in model.spectrum_.solver
+        assert model.spectrum_.converged
