@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lle_gpu.memory import available_memory, readable, too_small
 
-__all__ = ["Cost", "Plan", "choose"]
+__all__ = ["WORTH_LOOKING", "Cost", "Plan", "choose"]
 
 # Up to here the dense SVD takes milliseconds.
 DENSE_MAX_POINTS = 200

@@ -20,7 +20,7 @@ from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.progress import note, stage
 from lle_gpu.spectral.chebyshev import BottomVectors, chebyshev_bottom_vectors, predict_cost
-from lle_gpu.spectral.choice import Cost, Plan, choose
+from lle_gpu.spectral.choice import WORTH_LOOKING, Cost, Plan, choose
 from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz, residual_norms
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination
@@ -52,6 +52,9 @@ DENSE_RESCUE_POINTS = 1000
 LARGEST_BLOCK = 8
 # Arithmetic of SuperLU in a second, and of its solves, and steps of the iteration: for the choice.
 FACTOR_SPEED, SOLVE_SPEED, STEPS = 6e9, 2.5e9, 8
+# Products with one column that no filter has done without (MNIST, 5,000 points: 4,200), and seconds
+# for each of a product's multiplications.
+FEWEST_PRODUCTS, PRODUCT_SPEED = 4000, 3e-10
 # Seed of the start block when no random_state is given: the same input gives the same bits.
 SEED = 0
 
@@ -171,16 +174,16 @@ class _Problem:
         return Cost(seconds, self.held + copies + estimate.bytes, words)
 
     def cost_of_chebyshev(self, within: float) -> Cost:
-        """By a short run of it, of at most ``within`` seconds."""
-        with self.products() as products:
-            random = check_random_state(SEED)
-            seconds = (
-                predict_cost(products, self.q, random=random, within=within)
-                if within
-                else float("inf")
-            )
-            size = self.held + 12 * products.nonzeros
-            return Cost(seconds, size, f"Chebyshev filter with {products.description}")
+        """By a short run of it, of at most ``within`` seconds, unless it is hopeless anyway."""
+        nonzeros = 2 * self.F.nnz  # as Products has it
+        if not self.square:
+            nonzeros = min(nonzeros, self.matrix.nnz)
+        seconds = float("inf")
+        if WORTH_LOOKING * FEWEST_PRODUCTS * PRODUCT_SPEED * nonzeros < within:
+            with self.products() as products:
+                random = check_random_state(SEED)
+                seconds = predict_cost(products, self.q, random=random, within=within)
+        return Cost(seconds, self.held + 12 * nonzeros, "Chebyshev filter")
 
     def products(self) -> Products:
         """M as an operator that only multiplies; a square F is always sparser than its M."""
