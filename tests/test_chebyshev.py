@@ -17,9 +17,16 @@ from lle_gpu.constraints import cpu
 from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.spectral import chebyshev
-from lle_gpu.spectral.chebyshev import ChebyshevFilter, Density, Plan, predict_cost
+from lle_gpu.spectral.chebyshev import (
+    ChebyshevFilter,
+    Density,
+    Plan,
+    chebyshev_bottom_vectors,
+    predict_cost,
+)
 from lle_gpu.spectral.cpu import bottom_vectors
 from lle_gpu.spectral.cpu import products as products_module
+from lle_gpu.spectral.cpu.certify import rayleigh_ritz
 from lle_gpu.spectral.cpu.products import Products
 from lle_gpu.spectral.lanczos import lanczos
 
@@ -252,6 +259,11 @@ class TestAgainstReference:
         )
         assert_right(V, spectrum, values, true, sine=1e-9)
 
+    @pytest.mark.parametrize("name", ["digits", "five-d"])
+    def test_a_loose_tolerance_still_keeps_the_residuals_and_the_gap(self, name):
+        V, spectrum, values, true = solve(make_manifold(name, 500), 12, "standard", 3, tol=0.5)
+        assert_right(V, spectrum, values, true, sine=0.5)
+
     @pytest.mark.parametrize("seed", range(5))
     def test_any_seed(self, seed):
         X = make_manifold("five-d", 500)
@@ -275,6 +287,30 @@ class TestNullVectors:
         assert (spectrum.values[: min(n_null, 3)] <= 1e-12).all()
         assert spectrum.converged
         assert spectrum.n_iter < 20_000
+
+    @pytest.mark.parametrize("tol", [1e-6, 1e-2])
+    def test_what_is_left_of_others_hides_no_null_vector(self, tol, monkeypatch):
+        # Within the tolerance, sigma of the null vector would be 1e-11 or more.
+        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: Plan(20, 0.2, 40, 0.0))
+        eigenvalues = np.r_[0, 0, np.linspace(0.003, 1, 2000) ** 2]
+        F = csr_array(diags_array(np.sqrt(eigenvalues)))
+        result = chebyshev_bottom_vectors(
+            Products(F, n_jobs=1),
+            lambda V: rayleigh_ritz(F, V),
+            np.eye(2002)[:, :1],
+            2,
+            hints=np.empty((2002, 0)),
+            random=np.random.RandomState(0),
+            tol=tol,
+            residual_tol=1e-11,
+            null_value=1e-13,
+            max_iter=100,
+        )
+        assert not result.failure
+        values = rayleigh_ritz(F, result.vectors)[0]
+        assert values[0] <= 1e-14
+        assert values[1] == pytest.approx(0.003, rel=1e-6)
+        assert result.next_values[0] == pytest.approx(0.0035, rel=0.03)
 
     @pytest.mark.parametrize("q", [2, 4, 6])
     def test_five_classes(self, q):
@@ -308,12 +344,16 @@ class TestNullVectors:
 
 class TestLimits:
     POOR = Plan(degree=8, low=2.0, columns=24, work=0.0)
+    TOO_SHARP = Plan(degree=600, low=1e-5, columns=24, work=0.0)
 
-    def test_a_poor_plan_is_mended(self, monkeypatch):
-        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: self.POOR)
-        V, spectrum, values, true = solve(make_manifold("swiss-roll", 500), 10, "standard", 2)
+    @pytest.mark.parametrize(
+        ("plan", "method"), [(POOR, "standard"), (TOO_SHARP, "ltsa")], ids=["crowded", "empty"]
+    )
+    def test_a_poor_plan_is_mended(self, plan, method, monkeypatch):
+        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: plan)
+        V, spectrum, values, true = solve(make_manifold("swiss-roll", 500), 10, method, 2)
         assert_right(V, spectrum, values, true)
-        assert "degree 8 " not in spectrum.solver
+        assert f"degree {plan.degree} " not in spectrum.solver
 
     def test_no_restart_left_is_a_warning(self, monkeypatch):
         monkeypatch.setattr(chebyshev, "make_plan", lambda *_: self.POOR)
@@ -389,3 +429,30 @@ def test_a_warm_start_is_warm():
     near = Q[:, -4:] + 1e-12 * RNG.normal(size=(300, 4))
     assert steps(near) == 1
     assert steps(RNG.normal(size=(300, 4))) > 5
+
+
+class TestWhatLanczosIsAsked:
+    values = np.linspace(0, 1, 400) ** 3
+
+    def run(self, **options):
+        return lanczos(
+            lambda X: self.values[:, None] * X,
+            np.random.default_rng(0).normal(size=(400, 3)),
+            2,
+            keep_out=np.empty((400, 0)),
+            max_restarts=100,
+            **options,
+        )
+
+    @pytest.mark.parametrize("slope", [1.0, 1e-6])
+    def test_slope_carries_the_residual_over(self, slope):
+        result = self.run(tol=1.0, residual_tol=1e-3, slope=lambda theta: slope + 0 * theta)
+        x = result.vectors[:, 0] / np.linalg.norm(result.vectors[:, 0])
+        assert np.linalg.norm((self.values - result.values[0]) * x) <= 1e-3 * slope
+
+    def test_scale_says_how_well_the_next_value_is_known(self):
+        loose = self.run(tol=1.0, residual_tol=np.inf)
+        tight = self.run(tol=1.0, residual_tol=np.inf, scale=lambda theta: 1e-6 + 0 * theta)
+        assert abs(tight.values[2] - self.values[-3]) <= 1e-9
+        assert abs(loose.values[2] - self.values[-3]) > 1e-9
+        assert loose.n_steps < tight.n_steps
