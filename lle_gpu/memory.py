@@ -128,7 +128,7 @@ def estimate_memory(
             "neighbors": FIXED + search + index,
             "constraints": FIXED + 2 * index + rows,
             "F": FIXED + index + F,
-            "solver": FIXED + index + F + 12 * n * r * m + iteration_bytes(n, q),
+            "solver": FIXED + index + F + 12 * n * r * m + filter_bytes(n, q),
         }
     )
 
@@ -137,6 +137,12 @@ def iteration_bytes(n: int, q: int) -> int:
     """Basis and scratch vectors of the Lanczos iteration for ``q`` vectors of length ``n``."""
     block = min(q + 1, 8)
     return 8 * n * (max(2 * (q + 1) + 4 * block, 24) + 3 * (q + 1) + SPARE_VECTORS + 3 * block)
+
+
+def filter_bytes(n: int, q: int) -> int:
+    """The least that a Chebyshev filter holds: its basis, and blocks of 8 for its recurrence."""
+    basis = q + 2 + 4 * 8 + 4 * 8
+    return 8 * n * (basis + 6 * 8 + 3 * (q + 1))
 
 
 def check_memory(estimate: MemoryEstimate, limit: int | None) -> None:

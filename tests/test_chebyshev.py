@@ -456,3 +456,40 @@ class TestWhatLanczosIsAsked:
         assert abs(tight.values[2] - self.values[-3]) <= 1e-9
         assert abs(loose.values[2] - self.values[-3]) > 1e-9
         assert loose.n_steps < tight.n_steps
+
+
+def test_the_basis_keeps_to_its_bytes(monkeypatch):
+    """A curve's graph wants a wide basis; with less room the degree rises, and the answer stays."""
+    held = []
+
+    def watched(*arguments, **options):
+        held.append(options["max_basis"])
+        return lanczos(*arguments, **options)
+
+    X = make_manifold("swiss-roll", 1500)
+    F = stack(cpu.standard(X, reference.neighbors(X, 12), 2))
+    monkeypatch.setattr(chebyshev, "lanczos", watched)
+
+    def bottom(basis_bytes):
+        held.clear()
+        with Products(F, n_jobs=1) as M:
+            result = chebyshev_bottom_vectors(
+                M,
+                lambda V: rayleigh_ritz(F, V),
+                np.full((1500, 1), 1500**-0.5),
+                2,
+                hints=np.empty((1500, 0)),
+                random=np.random.RandomState(0),
+                tol=1e-6,
+                residual_tol=1e-11,
+                null_value=1e-13,
+                max_iter=100,
+                basis_bytes=basis_bytes,
+            )
+        assert not result.failure
+        return rayleigh_ritz(F, result.vectors)[0], max(held[1:])
+
+    free, wide = bottom(1 << 30)
+    confined, narrow = bottom(8 * 1500 * 80)
+    assert narrow <= 80 < wide
+    np.testing.assert_allclose(confined, free, rtol=1e-6)

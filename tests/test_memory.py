@@ -12,6 +12,7 @@ from sklearn.datasets import make_swiss_roll
 
 from lle_gpu import LocallyLinearEmbedding, MemoryLimitError, estimate_memory
 from lle_gpu.memory import available_memory, parse_memory, readable
+from lle_gpu.spectral import cpu
 
 
 @pytest.mark.parametrize(
@@ -143,29 +144,19 @@ class TestGoingOver:
 
     X = make_swiss_roll(1500, random_state=0)[0]
 
-    def test_from_a_factorisation_that_breaks_down(self, monkeypatch):
-        from lle_gpu.spectral import cpu
-
+    @pytest.mark.parametrize(
+        "error", [ValueError("the sparse LU broke down"), MemoryError("no room for the sparse LU")]
+    )
+    def test_from_a_factorisation_that_fails(self, error, monkeypatch):
         expected = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
 
-        def breaks(*_):
-            raise ValueError("the sparse LU factorisation broke down")
-
-        monkeypatch.setattr(cpu, "SquareInverse", breaks)
-        model = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
-        assert "since shift-invert failed: the sparse LU" in model.spectrum_.solver
-        assert model.spectrum_.converged
-        np.testing.assert_allclose(model.spectrum_.values, expected.spectrum_.values, rtol=1e-6)
-        with pytest.raises(ValueError, match="broke down"):
-            model.set_params(eigen_solver="shift-invert").fit(self.X)
-
-    def test_from_no_memory(self, monkeypatch):
-        from lle_gpu.spectral import cpu
-
         def fails(*_):
-            raise MemoryError("no room")
+            raise error
 
         monkeypatch.setattr(cpu, "SquareInverse", fails)
         model = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
-        assert "since shift-invert failed: no room" in model.spectrum_.solver
+        assert f"since shift-invert failed: {error}" in model.spectrum_.solver
         assert model.spectrum_.converged
+        np.testing.assert_allclose(model.spectrum_.values, expected.spectrum_.values, rtol=1e-6)
+        with pytest.raises(type(error), match=str(error)):
+            model.set_params(eigen_solver="shift-invert").fit(self.X)

@@ -68,7 +68,7 @@ ORTHOGONALISING = 1.5
 SMALL_EIGENPROBLEMS = 8.0
 # Degrees of the density's Chebyshev expansion: at first, and at most.
 FIRST_PROBE, LARGEST_PROBE = 32, 1 << 14
-# Bytes that the basis may take.
+# Bytes that the basis may take, unless told otherwise.
 BASIS_BYTES = 1 << 30
 # How far above the largest eigenvalue that Lanczos saw b is set: it has seen it to 5 %.
 ABOVE = 1.05
@@ -251,11 +251,15 @@ class _BeyondBoundError(ArithmeticError):
 
 
 def make_plan(
-    operator: Operator, density: Density, n_wanted: int, largest_probe: float = LARGEST_PROBE
+    operator: Operator,
+    density: Density,
+    n_wanted: int,
+    largest_probe: float = LARGEST_PROBE,
+    basis_bytes: int = BASIS_BYTES,
 ) -> Plan:
     """Degree of least predicted cost; the density is refined as far as that takes."""
     n = operator.n
-    largest = min(n, max(BASIS_BYTES // (8 * n), n_wanted + 1 + 4 * WIDTH))
+    largest = min(n, max(basis_bytes // (8 * n) - EXTRA_BLOCKS * WIDTH, n_wanted + 1 + 4 * WIDTH))
     probe = FIRST_PROBE
     while True:
         density.extend(probe)
@@ -277,12 +281,18 @@ def make_plan(
         work[~enough] = np.inf
         best = int(work.argmin())
         if (degrees[best] <= 3 * probe and np.isfinite(work[best])) or 2 * probe > largest_probe:
-            return Plan(int(degrees[best]), float(low[best]), int(columns[best]), float(work[best]))
+            kept = min(int(columns[best]), int(largest))
+            return Plan(int(degrees[best]), float(low[best]), kept, float(work[best]))
         probe *= 2
 
 
 def predict_cost(
-    operator: Operator, n_wanted: int, *, random: Any, within: float = float("inf")
+    operator: Operator,
+    n_wanted: int,
+    *,
+    random: Any,
+    within: float = float("inf"),
+    basis_bytes: int = BASIS_BYTES,
 ) -> float:
     """Seconds that :func:`chebyshev_bottom_vectors` should take for ``n_wanted`` vectors.
 
@@ -303,7 +313,7 @@ def predict_cost(
     begin, done = time.perf_counter(), operator.columns
     room = operator.n - 1
     plan, _, seen = _checked_plan(
-        operator, high, start, n_wanted, room, min(affordable, LARGEST_PROBE)
+        operator, high, start, n_wanted, room, min(affordable, LARGEST_PROBE), basis_bytes
     )
     if plan.degree > 3 * seen:
         return float("inf")
@@ -343,6 +353,7 @@ def chebyshev_bottom_vectors(
     residual_tol: float,
     null_value: float,
     max_iter: int,
+    basis_bytes: int = BASIS_BYTES,
 ) -> BottomVectors:
     """Right singular vectors of F of smallest singular value, beside a known null space.
 
@@ -366,6 +377,8 @@ def chebyshev_bottom_vectors(
         sigma below which a vector is a null vector.
     max_iter : int
         Restarts.
+    basis_bytes : int
+        That the basis may take, if a usable one fits.
 
     Returns
     -------
@@ -375,7 +388,9 @@ def chebyshev_bottom_vectors(
     start = random.standard_normal((operator.n, WIDTH))
     start -= null @ (null.T @ start)
     high = _largest_eigenvalue(operator, start)
-    plan, high, _ = _checked_plan(operator, high, start, q, operator.n - null.shape[1])
+    plan, high, _ = _checked_plan(
+        operator, high, start, q, operator.n - null.shape[1], LARGEST_PROBE, basis_bytes
+    )
     warm, left, angle = hints, max_iter, tol
     while True:
         p = ChebyshevFilter(operator.multiply, plan.low, high, plan.degree)
@@ -455,13 +470,18 @@ def _checked_plan(
     start: Float,
     n_wanted: int,
     room: int,
-    largest_probe: float = LARGEST_PROBE,
+    largest_probe: float,
+    basis_bytes: int,
 ) -> tuple[Plan, float, int]:
     """A plan, b, raised as long as an eigenvalue above it shows, and the density's degree."""
     while True:
         density = Density(operator, high, start, room)
         try:
-            return make_plan(operator, density, n_wanted, largest_probe), high, density.degree
+            return (
+                make_plan(operator, density, n_wanted, largest_probe, basis_bytes),
+                high,
+                density.degree,
+            )
         except _BeyondBoundError:
             high *= 1.1
 

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 
 from lle_gpu.memory import available_memory, readable, too_small
 
-__all__ = ["WORTH_LOOKING", "Cost", "Plan", "choose"]
+__all__ = ["Cost", "Plan", "choose"]
 
 # Up to here the dense SVD takes milliseconds.
 DENSE_MAX_POINTS = 200
 # A predicted factorisation of so few seconds is not compared with anything.
 CHEAP_SECONDS = 2.0
-# The other's prediction may take this part of what could be saved.
-WORTH_LOOKING = 0.1
 OTHER = {"shift-invert": "chebyshev", "chebyshev": "shift-invert"}
 
 
@@ -73,7 +71,7 @@ def choose(
         None is what the machine has free, and only guides the choice.
     shift_invert, chebyshev : callable
         Predict the solver's cost; called only where the answer matters. ``chebyshev`` is given the
-        seconds that it may take; for 0 only the memory is asked for.
+        seconds that it has to beat; for 0 only the memory is asked for.
 
     Raises
     ------
@@ -121,7 +119,7 @@ def _cheaper(
         return Plan("chebyshev", too_much)
     if direct.seconds <= CHEAP_SECONDS:
         return Plan("shift-invert", direct.words, "chebyshev")
-    filtered = chebyshev(WORTH_LOOKING * direct.seconds)
+    filtered = chebyshev(direct.seconds)
     if filtered.bytes > room:
         too_much = f"a Chebyshev filter would need {readable(filtered.bytes)}, more than {allowed}"
         return Plan("shift-invert", f"{direct.words}; {too_much}")

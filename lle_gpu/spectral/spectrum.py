@@ -33,7 +33,8 @@ class Spectrum:
     solver : str
         The solver that was used, and why.
     n_iter : int
-        Applications of the inverse to a block of vectors; 0 for the dense solver.
+        Steps: applications of the inverse to a block of vectors for shift-invert, products of M
+        with single vectors for chebyshev, 0 for dense.
 
     Examples
     --------

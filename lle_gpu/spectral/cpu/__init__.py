@@ -15,12 +15,17 @@ from sklearn.utils import check_random_state
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.exceptions import warn_user
-from lle_gpu.memory import iteration_bytes
+from lle_gpu.memory import filter_bytes, iteration_bytes
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.progress import note, stage
-from lle_gpu.spectral.chebyshev import BottomVectors, chebyshev_bottom_vectors, predict_cost
-from lle_gpu.spectral.choice import WORTH_LOOKING, Cost, Plan, choose
+from lle_gpu.spectral.chebyshev import (
+    BASIS_BYTES,
+    BottomVectors,
+    chebyshev_bottom_vectors,
+    predict_cost,
+)
+from lle_gpu.spectral.choice import Cost, Plan, choose
 from lle_gpu.spectral.cpu.certify import norm_estimate, rayleigh_ritz, residual_norms
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination
@@ -55,6 +60,8 @@ FACTOR_SPEED, SOLVE_SPEED, STEPS = 6e9, 2.5e9, 8
 # Products with one column that no filter has done without (MNIST, 5,000 points: 4,200), and seconds
 # for each of a product's multiplications.
 FEWEST_PRODUCTS, PRODUCT_SPEED = 4000, 3e-10
+# Part of the time to beat that the prediction of a filter's cost may take.
+WORTH_LOOKING = 0.1
 # Seed of the start block when no random_state is given: the same input gives the same bits.
 SEED = 0
 
@@ -115,7 +122,17 @@ def bottom_vectors(
             "n_neighbors, or use method='standard'."
         )
     problem = _Problem(
-        F, norm, constraints, square, classes, n_components, tol, max_iter, random_state, n_jobs
+        F,
+        norm,
+        constraints,
+        square,
+        classes,
+        n_components,
+        tol,
+        max_iter,
+        random_state,
+        n_jobs,
+        memory_limit,
     )
     with stage("choice"):
         plan = choose(
@@ -146,6 +163,7 @@ class _Problem:
     max_iter: int
     random_state: Any
     n_jobs: int | None
+    memory_limit: int | None
 
     @cached_property
     def matrix(self) -> csr_array:
@@ -159,9 +177,9 @@ class _Problem:
 
     @property
     def held(self) -> int:
-        """Bytes of the constraints, F's own indices, and a few vectors."""
+        """Bytes of the constraints and of F's own indices."""
         arrays = self.constraints.index, self.constraints.rows, self.F.indices
-        return sum(array.nbytes for array in arrays) + iteration_bytes(self.F.shape[1], self.q)
+        return sum(array.nbytes for array in arrays)
 
     def cost_of_shift_invert(self) -> Cost:
         """By the predicted fill: arithmetic of the factorisation and of the iteration's solves."""
@@ -171,19 +189,41 @@ class _Problem:
         seconds = estimate.flops / FACTOR_SPEED + solves / SOLVE_SPEED
         copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
         words = f"sparse LU with about {estimate.nonzeros / n:.0f} nonzeros a row"
-        return Cost(seconds, self.held + copies + estimate.bytes, words)
+        return Cost(
+            seconds, self.held + copies + estimate.bytes + iteration_bytes(n, self.q), words
+        )
 
-    def cost_of_chebyshev(self, within: float) -> Cost:
-        """By a short run of it, of at most ``within`` seconds, unless it is hopeless anyway."""
-        nonzeros = 2 * self.F.nnz  # as Products has it
-        if not self.square:
-            nonzeros = min(nonzeros, self.matrix.nnz)
+    def cost_of_chebyshev(self, to_beat: float) -> Cost:
+        """By a short run of it, unless it cannot take less than ``to_beat`` seconds anyway."""
         seconds = float("inf")
-        if WORTH_LOOKING * FEWEST_PRODUCTS * PRODUCT_SPEED * nonzeros < within:
+        if FEWEST_PRODUCTS * PRODUCT_SPEED * self.product_nonzeros < to_beat:
             with self.products() as products:
-                random = check_random_state(SEED)
-                seconds = predict_cost(products, self.q, random=random, within=within)
-        return Cost(seconds, self.held + 12 * nonzeros, "Chebyshev filter")
+                seconds = predict_cost(
+                    products,
+                    self.q,
+                    random=check_random_state(SEED),
+                    within=WORTH_LOOKING * to_beat,
+                    basis_bytes=self.basis_bytes,
+                )
+        return Cost(seconds, self.held_by_filter, "Chebyshev filter")
+
+    @property
+    def product_nonzeros(self) -> int:
+        """Nonzeros that a product runs through, as :class:`Products` has them."""
+        both = 2 * self.F.nnz
+        return int(both if self.square else min(both, self.matrix.nnz))
+
+    @property
+    def held_by_filter(self) -> int:
+        """The least that it takes, with the smallest basis that is of use."""
+        return self.held + 12 * self.product_nonzeros + filter_bytes(self.F.shape[1], self.q)
+
+    @property
+    def basis_bytes(self) -> int:
+        """What the filter's basis may take beyond that."""
+        if self.memory_limit is None:
+            return BASIS_BYTES
+        return min(BASIS_BYTES, max(0, self.memory_limit - self.held_by_filter))
 
     def products(self) -> Products:
         """M as an operator that only multiplies; a square F is always sparser than its M."""
@@ -224,6 +264,7 @@ class _Problem:
                 self.tol,
                 self.max_iter,
                 self.random_state,
+                self.basis_bytes,
             )
         return _Solution(
             bottom.vectors, bottom.next_values, bottom.failure, M.columns, bottom.description
@@ -287,6 +328,7 @@ def _filter(
     tol: float,
     max_iter: int,
     random_state: Any,
+    basis_bytes: int,
 ) -> BottomVectors:
     """Chebyshev-filtered Lanczos; the classes' indicators are near to a square F's null vectors."""
     hints = (classes.labels[:, None] == np.arange(min(len(classes) - 1, q) if square else 0)) * 1.0
@@ -301,6 +343,7 @@ def _filter(
         residual_tol=0.1 * RESIDUAL_TOL * norm**2,
         null_value=NULL_TOL * norm,
         max_iter=max_iter,
+        basis_bytes=basis_bytes,
     )
 
 
