@@ -49,6 +49,7 @@ def main() -> None:
     for how in ("warn", "bridge", "largest"):
         begin = time.perf_counter()
         with warnings.catch_warnings():
+            # "warn" is here to be compared: what it says is in the table.
             warnings.simplefilter("ignore", DisconnectedGraphWarning)
             lle = LocallyLinearEmbedding(
                 n_neighbors=arguments.n_neighbors,

@@ -377,6 +377,7 @@ class TestLimits:
     def test_what_is_certified_is_right(self, n, method, monkeypatch):
         monkeypatch.setattr(chebyshev, "LARGEST_DEGREE", 2000)
         with warnings.catch_warnings():
+            # Some of these curves are beyond any solver; what is said to be right is looked at.
             warnings.simplefilter("ignore", ConvergenceWarning)
             V, spectrum, _, true = solve(helix(n), 11, method, 2)
         assert reference.sine(true[:, :2], V) <= 1e-6 or not spectrum.converged
@@ -463,7 +464,7 @@ def test_the_basis_keeps_to_its_bytes(monkeypatch):
     held = []
 
     def watched(*arguments, **options):
-        held.append(options["max_basis"])
+        held.append(options.get("max_basis", 0))
         return lanczos(*arguments, **options)
 
     X = make_manifold("swiss-roll", 1500)
@@ -487,7 +488,7 @@ def test_the_basis_keeps_to_its_bytes(monkeypatch):
                 basis_bytes=basis_bytes,
             )
         assert not result.failure
-        return rayleigh_ritz(F, result.vectors)[0], max(held[1:])
+        return rayleigh_ritz(F, result.vectors)[0], max(held)
 
     free, wide = bottom(1 << 30)
     confined, narrow = bottom(8 * 1500 * 80)

@@ -23,6 +23,7 @@ from lle_gpu.spectral.cpu.shift_invert import SYMMETRIC_SHIFT, SymmetricInverse
 
 def fit(X, **parameters):
     with warnings.catch_warnings():
+        # Convergence is read off the certificate, and some graphs are in pieces on purpose.
         warnings.simplefilter("ignore", UserWarning)
         return LocallyLinearEmbedding(eigen_solver="arpack", **parameters).fit(X)
 

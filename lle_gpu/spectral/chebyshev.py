@@ -477,13 +477,11 @@ def _checked_plan(
     while True:
         density = Density(operator, high, start, room)
         try:
-            return (
-                make_plan(operator, density, n_wanted, largest_probe, basis_bytes),
-                high,
-                density.degree,
-            )
+            plan = make_plan(operator, density, n_wanted, largest_probe, basis_bytes)
         except _BeyondBoundError:
             high *= 1.1
+        else:
+            return plan, high, density.degree
 
 
 def _largest_eigenvalue(operator: Operator, start: Float) -> float:

@@ -189,9 +189,8 @@ class _Problem:
         seconds = estimate.flops / FACTOR_SPEED + solves / SOLVE_SPEED
         copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
         words = f"sparse LU with about {estimate.nonzeros / n:.0f} nonzeros a row"
-        return Cost(
-            seconds, self.held + copies + estimate.bytes + iteration_bytes(n, self.q), words
-        )
+        size = self.held + copies + estimate.bytes + iteration_bytes(n, self.q)
+        return Cost(seconds, size, words)
 
     def cost_of_chebyshev(self, to_beat: float) -> Cost:
         """By a short run of it, unless it cannot take less than ``to_beat`` seconds anyway."""
