@@ -387,6 +387,30 @@ class TestLimits:
         with pytest.warns(ConvergenceWarning, match="lost in the rounding.*'shift-invert'"):
             solve(helix(900), 11, "ltsa", 2)
 
+    def test_the_work_is_bounded(self, monkeypatch):
+        X = helix(900)
+        with pytest.warns(ConvergenceWarning, match="lost in the rounding.*'shift-invert'"):
+            far = solve(X, 11, "ltsa", 2)[1]
+        assert far.n_iter < 150_000  # up to the largest degree, 218,000
+        monkeypatch.setattr(chebyshev, "LEAST_EFFORT", 0)
+        monkeypatch.setattr(chebyshev, "EFFORT", 2)
+        with pytest.warns(ConvergenceWarning, match="far more products than predicted"):
+            near = solve(X, 11, "ltsa", 2)[1]
+        assert near.n_iter < far.n_iter / 2
+
+    @pytest.mark.filterwarnings("ignore:.*among no other point's:UserWarning")
+    @pytest.mark.filterwarnings("ignore:F has at least:UserWarning")
+    def test_a_wide_null_space_is_not_searched_through(self):
+        """76 null vectors of 300, any of which will do; single ones of them never settle."""
+        X = np.random.default_rng(0).standard_normal((300, 100))
+        model = LocallyLinearEmbedding(
+            n_neighbors=5, n_components=1, method="ltsa", eigen_solver="chebyshev"
+        ).fit(X)
+        assert model.spectrum_.converged
+        assert model.spectrum_.n_null > 70
+        assert model.spectrum_.gap == 0
+        assert model.spectrum_.n_iter < 200_000
+
     @pytest.mark.parametrize(
         ("name", "k", "q"), [("digits", 30, 10), ("five-d", 14, 2), ("swiss-roll", 12, 2)]
     )

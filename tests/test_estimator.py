@@ -236,7 +236,7 @@ class TestNothingChangesOnFailure:
 
         module, function = {
             "constraints": ("lle_gpu.constraints.cpu.standard", "local_weights"),
-            "lanczos": ("lle_gpu.spectral.cpu", "lanczos"),
+            "lanczos": ("lle_gpu.spectral.inverse_iteration", "lanczos"),
         }[stage]
         monkeypatch.setattr(sys.modules[module], function, interrupt)
         with pytest.raises(KeyboardInterrupt):

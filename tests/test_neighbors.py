@@ -11,7 +11,7 @@ from conftest import make_manifold
 from sklearn.datasets import load_digits
 from sklearn.metrics import pairwise_distances
 
-from lle_gpu.neighbors import ALGORITHMS, cpu
+from lle_gpu.neighbors import CPU_ALGORITHMS, cpu
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.neighbors.graph import closed_classes
 
@@ -31,7 +31,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ("auto", *CPU_ALGORITHMS))
 @pytest.mark.parametrize("k", [1, 5, 12])
 @pytest.mark.parametrize("name", DATA)
 def test_neighbours_are_the_reference_s(name, k, algorithm):
@@ -44,7 +44,7 @@ def test_neighbours_are_the_reference_s(name, k, algorithm):
     np.testing.assert_allclose(distance, exact, rtol=1e-14)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ("auto", *CPU_ALGORITHMS))
 def test_queries_may_be_training_points(algorithm):
     X = DATA["lattice (ties everywhere)"]
     distance, index = NeighborSearch(X, 4, algorithm=algorithm).kneighbors(X)
@@ -86,7 +86,7 @@ def test_blocks_of_rows_and_threads_change_nothing(monkeypatch, algorithm):
     np.testing.assert_array_equal(whole[0], pieces[0])
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ("auto", *CPU_ALGORITHMS))
 def test_many_copies_of_a_row_cost_no_more_candidates(algorithm, monkeypatch):
     X = RNG.normal(size=(600, 3))
     X[RNG.permutation(600)[:400]] = 0
@@ -100,6 +100,15 @@ def test_many_copies_of_a_row_cost_no_more_candidates(algorithm, monkeypatch):
     )
     np.testing.assert_array_equal(search.kneighbors(return_distance=False), expected)
     assert max(asked) < 60, "the candidates grew to the number of copies"
+
+
+@pytest.mark.parametrize("algorithm", ["kd_tree", "brute"])
+def test_negative_zeros_are_duplicates_too(algorithm):
+    X = np.zeros((60, 3))
+    X[::2] *= -1.0
+    found = NeighborSearch(X, 3, algorithm=algorithm).kneighbors(return_distance=False)
+    assert found[0].tolist() == [1, 2, 3]
+    assert found[5].tolist() == [0, 1, 2]
 
 
 def test_impossible_number_of_neighbours():

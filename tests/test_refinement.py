@@ -16,8 +16,8 @@ from test_spectral import icosphere
 from lle_gpu import LocallyLinearEmbedding
 from lle_gpu.constraints import cpu
 from lle_gpu.constraints.cpu.assemble import gram, stack
-from lle_gpu.spectral.cpu import refinement
-from lle_gpu.spectral.cpu.refinement import refine
+from lle_gpu.spectral import refinement
+from lle_gpu.spectral.cpu import refine
 from lle_gpu.spectral.cpu.shift_invert import SYMMETRIC_SHIFT, SymmetricInverse
 
 

@@ -233,6 +233,42 @@ class TestBelowTheRoundingOfM:
         assert "dense SVD of F, since shift-invert failed: max_iter=1" in model.spectrum_.solver
         assert model.spectrum_.converged
 
+    def nearly_equal_points(self):
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((200, 4))
+        twins = [X + 1e-11 * rng.standard_normal(X.shape) for _ in range(2)]
+        return np.concatenate([X, *twins]), {"n_neighbors": 8, "method": "modified"}
+
+    def harmonics(self):
+        t = np.linspace(0, 1, 700)[:, None]
+        X = np.hstack([np.cos(j * t) for j in range(1, 6)])
+        return X, {"n_neighbors": 12, "n_components": 5, "method": "ltsa"}
+
+    @pytest.mark.filterwarnings("ignore::lle_gpu.DisconnectedGraphWarning")
+    @pytest.mark.parametrize("make", [nearly_equal_points, harmonics])
+    @pytest.mark.parametrize("solver", ["auto", "dense"])
+    def test_what_rounding_turns_is_certified_by_no_solver(self, make, solver):
+        """The order of the points is nothing to the problem, but it changes the rounding."""
+        X, parameters = make(self)
+        shuffled = np.random.default_rng(1).permutation(len(X))
+        with pytest.warns(ConvergenceWarning, match="so near that rounding.*turns the vectors"):
+            one = LocallyLinearEmbedding(eigen_solver=solver, **parameters).fit(X)
+            two = LocallyLinearEmbedding(eigen_solver=solver, **parameters).fit(X[shuffled])
+        assert reference.sine(one.embedding_[shuffled], two.embedding_) > 1e-6
+        assert not one.spectrum_.converged
+        assert not two.spectrum_.converged
+        assert "dense SVD" in one.spectrum_.solver
+
+    def test_a_multiple_value_cut_in_two_is_no_failure_of_the_dense_solver(self):
+        angle = 2 * np.pi * np.arange(150) / 150
+        X = np.column_stack([np.cos(angle), np.sin(angle)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = LocallyLinearEmbedding(n_neighbors=6, n_components=1).fit(X)
+        assert model.spectrum_.converged
+        assert model.spectrum_.solver.startswith("dense")
+        assert model.spectrum_.gap < 1e-9
+
     @pytest.mark.parametrize("solver", ["auto", "arpack"])
     @pytest.mark.parametrize("n", [250, 400, 550, 700, 850])
     def test_what_is_certified_is_right(self, n, solver):
@@ -299,6 +335,52 @@ class TestNullSpace:
         assert values[1] > 1e-2
         np.testing.assert_allclose(model.spectrum_.values[1:], values[1:4], rtol=1e-10)
         assert reference.sine(V[:, :4], model.embedding_) <= 1e-7
+
+    @pytest.mark.parametrize("solver", ["arpack", "chebyshev", "dense"])
+    @pytest.mark.parametrize("method", ["ltsa", "hessian"])
+    def test_all_points_in_no_constraint_are_counted(self, method, solver):
+        X = np.random.default_rng(0).standard_normal((500, 10))
+        index = reference.neighbors(X, 12)
+        unheld = np.flatnonzero(np.bincount(index.ravel(), minlength=500) == 0)
+        F = reference.ROWS[method](X, index, 2)
+        assert len(unheld) > 5
+        assert not F[:, unheld].any()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = LocallyLinearEmbedding(n_neighbors=12, method=method, eigen_solver=solver)
+            spectrum = model.fit(X).spectrum_
+        assert spectrum.converged
+        assert spectrum.n_null == 1 + len(unheld)
+        assert spectrum.gap == 0
+        assert np.linalg.norm(F @ model.embedding_) < 1e-12
+
+    @pytest.mark.parametrize("solver", ["shift-invert", "chebyshev"])
+    def test_few_points_in_no_constraint_leave_room_for_others(self, solver):
+        X = make_manifold("swiss-roll", 400)
+        X[[3, 7, 11]] += np.diag([400, 500, 600])
+        index = reference.neighbors(X, 10)
+        classes = closed_classes(index)
+        np.testing.assert_array_equal(classes.unreferenced, [3, 7, 11])
+        true, T = reference.spectrum(reference.ROWS["ltsa"](X, index, 2))
+        V, spectrum = bottom_vectors(
+            cpu.ltsa(X, index, 2), 5, square=False, classes=classes, solver=solver
+        )
+        assert spectrum.converged
+        assert spectrum.n_null == 4
+        np.testing.assert_allclose(spectrum.values, true[:5], rtol=1e-9, atol=1e-12)
+        assert reference.sine(T[:, :5], V) <= 1e-6
+
+    @pytest.mark.parametrize("solver", ["shift-invert", "chebyshev"])
+    def test_nobodys_neighbour_is_held_where_it_has_a_row_of_its_own(self, solver):
+        X = make_manifold("swiss-roll", 300)
+        X[7] = [500, 500, 500]
+        index = reference.neighbors(X, 10)
+        V, spectrum = bottom_vectors(
+            cpu.modified(X, index, 2), 2, square=False, classes=closed_classes(index), solver=solver
+        )
+        assert spectrum.n_null == 1
+        _, T = reference.spectrum(reference.ROWS["modified"](X, index, 2))
+        assert reference.sine(T[:, :2], V) <= 1e-6
 
     def test_flat_data_have_their_coordinates_as_null_vectors(self):
         X = np.column_stack([RNG.uniform(size=(400, 2)), np.zeros(400)])

@@ -335,7 +335,7 @@ def _first_copies(X: NDArray[Any], most: int) -> Index:
     By (distance, index) no other copy can be among anybody's ``most - 1`` nearest other points.
     """
     n = len(X)
-    rows = np.ascontiguousarray(X)
+    rows = np.ascontiguousarray(X) + 0.0  # -0.0, which equals 0.0, has other bytes
     key = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], (rows[order[1:]] != rows[order[:-1]]).any(1)]))

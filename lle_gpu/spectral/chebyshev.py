@@ -29,6 +29,7 @@ interval. Numer. Linear Algebra Appl. 23:674 (2016).
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.progress import note
 from lle_gpu.spectral.lanczos import array_module, lanczos
+from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
 
 __all__ = [
     "BottomVectors",
@@ -75,6 +77,10 @@ ABOVE = 1.05
 # Thick restarts with one filter, before the degree is doubled.
 RESTARTS = 3
 LARGEST_DEGREE = 20_000
+# No other filter is tried once so many times the multiplications that were predicted are spent; it
+# takes 5 times as many at most where the filter does it. So many, a few seconds', are always tried.
+EFFORT = 20
+LEAST_EFFORT = 1e10
 # theta above 1 by more than this, or sigma^2 in the upper half: there are eigenvalues above b.
 BEYOND_ONE = 1e-6
 # A wanted value this far below the next, in units of the angle that was asked for, may be that of a
@@ -85,12 +91,14 @@ BEST_ANGLE = 1e-8
 
 
 class Operator(Protocol):
-    """M on some device."""
+    """M on some device; ``recur`` is as :class:`ChebyshevFilter` has it, or None."""
 
     n: int
     nonzeros: int
     columns: int
     description: str
+
+    recur: Callable[[Float, Float], Float] | None
 
     def multiply(self, X: Float) -> Float:
         """M X for X (n, b)."""
@@ -108,12 +116,15 @@ class ChebyshevFilter:
         a and b.
     degree : int
         m, even: an eigenvalue above b then shows, as a Ritz value above 1.
+    recur : callable, optional
+        (X, coefficients) -> the last Y_j of the recurrence, where the device has it in one piece.
     """
 
     multiply: Callable[[Float], Float]
     low: float
     high: float
     degree: int
+    recur: Callable[[Float, Float], Float] | None = None
 
     @property
     def bound(self) -> float:
@@ -122,30 +133,41 @@ class ChebyshevFilter:
         return float(1 / np.cosh(self.degree * np.arccosh(t)))
 
     def apply(self, X: Float) -> Float:
-        """p(M) X for X (n, b), by the recurrence of T_j(t(M)) / T_j(t(0)) (Zhou et al., 4.3).
-
-        Scaled at each degree, it neither overflows nor loses what it has gained.
-        """
+        """p(M) X for X (n, b)."""
+        if self.recur is not None:
+            return self.recur(X, self.coefficients())
         return self._recurrence(self.multiply, X)
 
     def value(self, eigenvalues: Float) -> Float:
         """p(lambda), by the same recurrence: what it rounds in the scale, it rounds alike."""
         return self._recurrence(lambda x: eigenvalues * x, np.ones_like(eigenvalues))
 
-    def _recurrence(self, multiply: Callable[[Float], Float], X: Float) -> Float:
+    def coefficients(self) -> Float:
+        """alpha, beta, gamma (m, 3) of the recurrence of T_j(t(M)) / T_j(t(0)).
+
+        Y_0 = X, Y_j = alpha_j M Y_{j-1} + beta_j Y_{j-1} + gamma_j Y_{j-2}, gamma_1 = 0 (Zhou et
+        al., 4.3). Scaled at each degree, it neither overflows nor loses what it has gained.
+        """
         centre, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         ratio = -half / centre  # T_{j-1}(t(0)) / T_j(t(0))
         twice = 2 / ratio
-        Y = multiply(X)
-        Y -= centre * X
-        Y *= ratio / half
+        rows = [(ratio / half, -ratio * centre / half, 0.0)]
         for _ in range(self.degree - 1):
             following = 1 / (twice - ratio)
+            alpha = 2 * following / half
+            rows.append((alpha, -alpha * centre, -ratio * following))
+            ratio = following
+        return np.array(rows)
+
+    def _recurrence(self, multiply: Callable[[Float], Float], X: Float) -> Float:
+        Y, X = X, np.empty(0)
+        for alpha, beta, gamma in self.coefficients():
             W = multiply(Y)
-            W -= centre * Y
-            W *= 2 * following / half
-            W -= (ratio * following) * X
-            X, Y, ratio = Y, W, following
+            W *= alpha
+            W += beta * Y
+            if gamma:
+                W += gamma * X
+            X, Y = Y, W
         return Y
 
     def slope(self, theta: Float) -> Float:
@@ -161,6 +183,14 @@ class ChebyshevFilter:
     def scale(self, theta: Float) -> Float:
         """1 - theta: p is convex, so it is no less than lambda |p'(lambda)|."""
         return np.maximum(1 - theta, 1000 * EPS)
+
+    def least_scale(self, theta: Float) -> Float:
+        """-theta log theta: no more than lambda |p'(lambda)|, since log p is concave up to a.
+
+        Down at 2 delta it stays: beyond a no value of p is that of one lambda alone.
+        """
+        theta = np.maximum(theta, 2 * self.bound)
+        return np.maximum(-theta * np.log(theta), 1000 * EPS)
 
 
 class Density:
@@ -391,42 +421,60 @@ def chebyshev_bottom_vectors(
     plan, high, _ = _checked_plan(
         operator, high, start, q, operator.n - null.shape[1], LARGEST_PROBE, basis_bytes
     )
-    warm, left, angle = hints, max_iter, tol
+    warm, left, angle, begin = hints, max_iter, tol, operator.columns
+    allowed = max(EFFORT * plan.work, LEAST_EFFORT)
     while True:
-        p = ChebyshevFilter(operator.multiply, plan.low, high, plan.degree)
+        p = ChebyshevFilter(operator.multiply, plan.low, high, plan.degree, operator.recur)
         note(f"filter of degree {p.degree} on [{p.low:.1e}, {high:.3g}], {plan.columns} columns")
         # With all q null vectors found, one more value tells what lies next.
         n_wanted = max(q + 1 - null.shape[1], 1)
-        missing = max(WIDTH - warm.shape[1], 1)
-        result = lanczos(
+        fresh = max(WIDTH - warm.shape[1], 1)
+        run = functools.partial(
+            lanczos,
             p.apply,
-            xp.concatenate([warm, random.standard_normal((operator.n, missing))], axis=1),
-            n_wanted,
-            keep_out=null,
             tol=angle,
             residual_tol=residual_tol,
             max_restarts=max(min(RESTARTS, left), 0),
             max_basis=plan.columns + EXTRA_BLOCKS * WIDTH,
             slope=p.slope,
-            scale=p.scale,
+            scale=p.least_scale,
         )
+        start = xp.concatenate([warm, random.standard_normal((operator.n, fresh))], axis=1)
+        result = run(start, n_wanted, keep_out=null)
         left -= result.n_restarts + 1
         values, warm = rayleigh_ritz(result.vectors)
+        theta, converged = result.values, result.converged
+        # What converged above a is not known to be the lowest: p does not fall there.
+        sound = converged and values[0] > null_value and values[-1] ** 2 < p.low
+        if sound and may_lack_copies(values, n_wanted, fresh):
+            whole = further_copies(run, rayleigh_ritz, random, null, Found(values, warm, theta))
+            left -= whole.n_restarts
+            values, warm, theta, converged = (
+                whole.values,
+                whole.vectors,
+                whole.theta,
+                whole.converged,
+            )
         failure = ""
-        beyond = result.converged and values[-1] ** 2 > high / 2
-        if result.values[0] > 1 + BEYOND_ONE or beyond:
+        beyond = converged and values[-1] ** 2 > high / 2
+        if theta[0] > 1 + BEYOND_ONE or beyond:
             high *= 1.2
             failure = "the largest eigenvalue was not found"
-        elif values[0] <= null_value and null.shape[1] <= q:
+        elif values[0] <= null_value and null.shape[1] > q:
+            pass  # more null vectors than are wanted, whether or not this one has settled
+        elif values[0] <= null_value:
             found = int((values <= null_value).sum())
             note(f"{found} more null vectors")
             Q, _ = xp.linalg.qr(xp.concatenate([null, warm[:, :found]], axis=1))
             null, warm, angle = Q[:, : q + 1], warm[:, found:], tol
             failure = "the null vectors were not all found"
-        elif not result.converged:
+        elif converged and values[-1] ** 2 >= p.low:
+            plan = _with_degree(plan, high, plan.degree / 2)
+            failure = "the wanted values and the next one are not all below the filter's interval"
+        elif not converged:
             # Ritz values are lower bounds: above delta, there are enough eigenvalues below a, and
             # too many; if none is, even after a whole basis, too few.
-            crowded = result.values[-1] > 2 * p.bound
+            crowded = theta[-1] > 2 * p.bound
             plan = _with_degree(plan, high, plan.degree * (2.0 if crowded else 0.5))
             failure = f"{result.n_steps} steps of the last filter were not enough"
         elif angle > 0 and values[0] <= SUSPICIOUS * tol * values[-1]:
@@ -434,19 +482,22 @@ def chebyshev_bottom_vectors(
             failure = "a null vector was not told from the others"
         elif values[-1] > null_value:
             # The rounding in p(M) is measured: sigma is known through F, to more digits.
-            missed = np.abs(p.value(values**2) - result.values)[:n_wanted]
+            missed = np.abs(p.value(values**2) - theta)[:n_wanted]
             rounding = max(float(missed.max()), 8 * EPS)
-            excess = rounding / (max(tol, BEST_ANGLE) * float(p.scale(result.values[-1])))
+            excess = rounding / (max(tol, BEST_ANGLE) * float(p.scale(theta[-1])))
             if excess > 1:
                 plan = _with_degree(plan, high, plan.degree * max(excess**0.5, 2.0))
                 failure = (
                     f"the smallest singular value, {values[0]:.1e}, is so small that its square is "
                     "lost in the rounding of the filter"
                 )
-        if not failure or left < 0 or plan.degree > LARGEST_DEGREE:
+        needed = operator.nonzeros * (operator.columns - begin + plan.degree * plan.columns)
+        if not failure or left < 0 or plan.degree > LARGEST_DEGREE or needed > allowed:
             break
     if failure:
         limit = f"max_iter={max_iter} restarts" if left < 0 else f"degree {p.degree}"
+        if left >= 0 and needed > allowed:
+            limit = f"{limit}, and far more products than predicted"
         failure = f"{failure} ({limit}); eigen_solver='shift-invert' may do it"
     description = (
         f"Chebyshev filter of degree {p.degree} on [{p.low:.1e}, {p.high:.3g}], "

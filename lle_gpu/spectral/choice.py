@@ -36,11 +36,20 @@ class Cost:
         Held at once, what is held already included.
     words : str
         What the prediction rests on.
+    free : callable, optional
+        () -> bytes free where they would be held; by default what the machine has.
     """
 
     seconds: float
     bytes: float
     words: str
+    free: Callable[[], int] | None = None
+
+    def room(self, memory_limit: int | None) -> int:
+        """Bytes that may be held."""
+        if memory_limit is not None:
+            return memory_limit
+        return (self.free or available_memory)()
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ def choose(
     memory_limit: int | None,
     shift_invert: Callable[[], Cost],
     chebyshev: Callable[[float], Cost],
+    cheap: float = CHEAP_SECONDS,
 ) -> Plan:
     """Choose a solver for ``q`` vectors of ``n`` points.
 
@@ -72,6 +82,8 @@ def choose(
     shift_invert, chebyshev : callable
         Predict the solver's cost; called only where the answer matters. ``chebyshev`` is given the
         seconds that it has to beat; for 0 only the memory is asked for.
+    cheap : float
+        A predicted factorisation of so few seconds is not compared with anything.
 
     Raises
     ------
@@ -82,7 +94,7 @@ def choose(
     if solver == "dense" or n <= DENSE_MAX_POINTS or 3 * (q + 1) >= n:
         return _dense(solver, n, q, memory_limit)
     if solver == "auto":
-        return _cheaper(memory_limit, shift_invert, chebyshev)
+        return _cheaper(memory_limit, shift_invert, chebyshev, cheap)
     if memory_limit is not None:
         cost = shift_invert() if solver == "shift-invert" else chebyshev(0.0)
         if cost.bytes > memory_limit:
@@ -106,22 +118,29 @@ def _cheaper(
     memory_limit: int | None,
     shift_invert: Callable[[], Cost],
     chebyshev: Callable[[float], Cost],
+    cheap: float,
 ) -> Plan:
     """The faster one of those that fit."""
-    room = available_memory() if memory_limit is None else memory_limit
-    allowed = f"the {readable(room)} that are {'free' if memory_limit is None else 'allowed'}"
+
+    def allowed(cost: Cost) -> str:
+        room = readable(cost.room(memory_limit))
+        return f"the {room} that are {'free' if memory_limit is None else 'allowed'}"
+
     direct = shift_invert()
-    if direct.bytes > room:
+    if direct.bytes > direct.room(memory_limit):
         filtered = chebyshev(0.0)
-        if filtered.bytes > room and memory_limit is not None:
+        if memory_limit is not None and filtered.bytes > memory_limit:
             raise too_small(memory_limit, int(min(direct.bytes, filtered.bytes)))
-        too_much = f"{direct.words} would need {readable(direct.bytes)}, more than {allowed}"
+        too_much = (
+            f"{direct.words} would need {readable(direct.bytes)}, more than {allowed(direct)}"
+        )
         return Plan("chebyshev", too_much)
-    if direct.seconds <= CHEAP_SECONDS:
+    if direct.seconds <= cheap:
         return Plan("shift-invert", direct.words, "chebyshev")
     filtered = chebyshev(direct.seconds)
-    if filtered.bytes > room:
-        too_much = f"a Chebyshev filter would need {readable(filtered.bytes)}, more than {allowed}"
+    if filtered.bytes > filtered.room(memory_limit):
+        needed = readable(filtered.bytes)
+        too_much = f"a Chebyshev filter would need {needed}, more than {allowed(filtered)}"
         return Plan("shift-invert", f"{direct.words}; {too_much}")
     slower = f"about {filtered.seconds:.2g} s" if filtered.seconds < float("inf") else "far more"
     compared = f"{direct.words}, about {direct.seconds:.2g} s; {filtered.words}, {slower}"

@@ -36,6 +36,8 @@ EPS = float(np.finfo(np.float64).eps)
 # How well the first unwanted eigenvalue must be known, relative to itself: it only measures the gap
 # (its error is the square of its residual's).
 NEXT_VALUE_TOL = 0.05
+# Eigenvalues that differ by no more, relative to lambda, are copies of one.
+COPIES = 1e-10
 # What a unit vector must keep of its length when projected once more to count as a new direction.
 SURVIVES = 0.5
 # T's eigenproblem is solved again, to test for convergence, when the basis has grown by this
@@ -99,8 +101,9 @@ def lanczos(
         Orthonormal vectors that all results shall be orthogonal to (eigenvectors of A, or null).
     tol : float
         Largest accepted sine of the angle between the computed and the true space, as residual
-        over gap (Davis and Kahan). Where the gap is so small that rounding decides, the residual
-        alone is driven to rounding level.
+        over gap (Davis and Kahan). Where the cut goes through a multiple eigenvalue, so that any of
+        its vectors will do, the gap is that behind its copies. Where the gap is so small that
+        rounding decides, the residual alone is driven to rounding level.
     residual_tol : float
         Largest accepted ||M v - lambda v|| of a Ritz pair (theta, v), theta = A's eigenvalue for
         M's lambda. It is taken for ||A v - theta v|| / slope(theta).
@@ -205,7 +208,9 @@ def _test(
         return 0.0, next_known
     wanted, missed = theta[:n_wanted], residual[:n_wanted]
     worst = float(np.linalg.norm(missed))
-    gap = float(wanted[-1] - next_value - next_residual)
+    alike = max(float(COPIES * scale(wanted[-1])), 8 * EPS * float(wanted[-1]))
+    outside = n_wanted + int((wanted[-1] - theta[n_wanted:] <= alike).sum())
+    gap = float(wanted[-1] - theta[outside] - residual[outside]) if outside < len(theta) else 0.0
     angle = worst / gap if gap > 0 else float("inf")
     accurate = bool((missed <= residual_tol * slope(wanted)).all())
     at_rounding = worst <= 8 * EPS * wanted[0]
@@ -214,6 +219,8 @@ def _test(
 
 def _project(W: Float, keep_out: Float) -> Float:
     """W minus its part in the span of keep_out's orthonormal columns."""
+    if keep_out.shape[1] == 0:
+        return W
     return W - keep_out @ (keep_out.T @ W)
 
 

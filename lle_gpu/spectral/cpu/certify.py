@@ -1,4 +1,4 @@
-"""Rayleigh-Ritz and residuals through F: what makes the vectors' values trustworthy.
+"""Rayleigh-Ritz and products through F: what makes the vectors' values trustworthy.
 
 sigma = ||F v|| is accurate to eps ||F|| in sigma. Through M only lambda = sigma^2 is accurate to
 eps ||M||, which is worse by a factor of sigma / ||F||: everything, at the bottom of the spectrum.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-__all__ = ["norm_estimate", "normal_product", "rayleigh_ritz", "residual_norms"]
+__all__ = ["norm_estimate", "normal_product", "rayleigh_ritz"]
 
 Float = NDArray[np.float64]
 # Rows of F taken at once. It has up to k n of them: F V as a whole would be many times V.
@@ -51,11 +51,6 @@ def normal_product(F: csr_array, V: Float) -> Float:
     for part in _slabs(F):
         product += part.T @ (part @ V)
     return product
-
-
-def residual_norms(F: csr_array, V: Float, values: Float) -> Float:
-    """||F^T F v_j - sigma_j^2 v_j|| for each column."""
-    return np.linalg.norm(normal_product(F, V) - V * values**2, axis=0)
 
 
 def _slabs(F: csr_array) -> Iterator[csr_array]:

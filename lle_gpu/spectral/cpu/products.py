@@ -58,6 +58,8 @@ class Products:
     ) -> None:
         self.n = int(F.shape[1])
         self.columns = 0
+        # SciPy has nothing that does more than multiply.
+        self.recur: Callable[[Float, Float], Float] | None = None
         self._jobs = effective_jobs(n_jobs)
         if M is not None and M.nnz < 2 * F.nnz:
             self.description, factors = "M", [M]

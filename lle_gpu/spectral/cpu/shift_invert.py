@@ -16,8 +16,6 @@ The order of elimination is :mod:`lle_gpu.spectral.cpu.ordering`'s.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -25,24 +23,12 @@ from scipy.sparse import csr_array
 from lle_gpu.spectral.cpu.factorisation import Factorisation
 from lle_gpu.spectral.cpu.ordering import Elimination
 
-__all__ = ["Factorisation", "Inverse", "SquareInverse", "SymmetricInverse"]
+__all__ = ["Factorisation", "SquareInverse", "SymmetricInverse"]
 
 Float = NDArray[np.float64]
 # The shift, relative to ||A||: above A's rounding, below every eigenvalue that shall be told apart.
 SQUARE_SHIFT = 1e-14
 SYMMETRIC_SHIFT = 1e-15
-
-
-class Inverse(Protocol):
-    """A = M^+ on the complement of the null vectors, for :func:`lle_gpu.spectral.lanczos`."""
-
-    description: str
-
-    def deflate(self, null: Float) -> None:
-        """Tell it the null vectors: ``null`` (n, c), orthonormal, the constant among them."""
-
-    def apply(self, X: Float) -> Float:
-        """X (n, b), orthogonal to the null vectors -> M^+ X (n, b)."""
 
 
 class SquareInverse:

@@ -51,13 +51,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from lle_gpu.progress import advance
-from lle_gpu.spectral.cpu.certify import normal_product, rayleigh_ritz
+from lle_gpu.spectral.lanczos import array_module, to_host
+from lle_gpu.spectral.toolbox import Toolbox
 
 __all__ = ["FINEST", "Refinement", "refine"]
 
@@ -110,7 +111,8 @@ class Refinement:
 
 
 def refine(
-    F: csr_array,
+    tools: Toolbox,
+    F: Any,
     norm: float,
     precondition: Callable[[Float], Float],
     start: Float,
@@ -126,7 +128,8 @@ def refine(
 
     Parameters
     ----------
-    F : csr_array of shape (R, n)
+    tools : Toolbox
+    F : sparse matrix of shape (R, n), the device's
     norm : float
         ||F||.
     precondition : callable
@@ -155,16 +158,17 @@ def refine(
     ValueError
         If a number is not finite.
     """
+    xp = array_module(start)
     p = start.shape[1]
-    values, basis = rayleigh_ritz(F, _project(start, keep_out))
+    values, basis = tools.rayleigh_ritz(F, _project(start, keep_out))
     best, n_steps = np.inf, 0
     while True:
         values, V = values[:p], basis[:, :p]
-        R = _project(normal_product(F, V) - V * values**2, keep_out)
+        R = _project(tools.normal_product(F, V) - V * xp.asarray(values**2), keep_out)
         Z = _project(precondition(R), keep_out)
         n_steps += 1
         advance()
-        if not np.isfinite(Z).all():
+        if not bool(xp.isfinite(Z).all()):
             raise ValueError(
                 "the refinement broke down (not a number). "
                 "Try eigen_solver='dense', a larger reg or a larger n_neighbors."
@@ -174,7 +178,8 @@ def refine(
         at_rounding = bool((rho[wanted] <= AT_ROUNDING * EPS * norm / values[wanted]).all())
         rho = rho * np.sqrt(1 + 2 * shift / values[0] ** 2)
         angle = _angle(rho, values, n_wanted)
-        accurate = bool((np.linalg.norm(R[:, wanted], axis=0) <= residual_tol).all())
+        lengths = to_host(xp.linalg.norm(R[:, wanted], axis=0))
+        accurate = bool((lengths <= residual_tol).all())
         converged = accurate and (
             angle <= tol or (at_rounding and bool((rho[wanted] <= FINEST).all()))
         )
@@ -184,16 +189,17 @@ def refine(
             complete = _complete(values, theta, n_wanted, shift)
             return Refinement(values, V, angle, converged, complete, n_steps)
         best = min(best, worst)
-        length = np.linalg.norm(Z, axis=0)
-        Z = Z[:, length > 0] / length[length > 0]
+        length = to_host(xp.linalg.norm(Z, axis=0))
+        kept = np.flatnonzero(length)
+        Z = Z[:, xp.asarray(kept)] / xp.asarray(length[kept])
         # The best Ritz vectors of before stay, beyond the p lowest: a thick restart of the basis.
-        basis = np.concatenate([basis[:, : (BASIS - 1) * p], Z], axis=1)
-        values, basis = rayleigh_ritz(F, basis)
+        basis = xp.concatenate([basis[:, : (BASIS - 1) * p], Z], axis=1)
+        values, basis = tools.rayleigh_ritz(F, basis)
 
 
 def _relative_residuals(R: Float, Z: Float, values: Float) -> Float:
     """(r^T P^-1 r)^1/2 / sigma of each column, Z = P^-1 R; infinite where P is not definite."""
-    squares = np.einsum("ij,ij->j", R, Z)
+    squares = to_host((R * Z).sum(axis=0))
     return np.where(squares >= 0, np.sqrt(np.abs(squares)) / values, np.inf)
 
 

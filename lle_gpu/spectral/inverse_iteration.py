@@ -1,0 +1,176 @@
+"""Shift-invert: Lanczos on an inverse of M, with F's null vectors kept out, and refinement."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lle_gpu.progress import note
+from lle_gpu.spectral.certificate import residual_norms
+from lle_gpu.spectral.lanczos import array_module, lanczos
+from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
+from lle_gpu.spectral.problem import LARGEST_BLOCK, RESIDUAL_TOL, Problem, Solution
+from lle_gpu.spectral.refinement import FINEST, refine
+from lle_gpu.spectral.toolbox import Inverse
+
+__all__ = ["iterate"]
+
+Float = NDArray[np.float64]
+# ||F^T F v - sigma^2 v|| / ||F||^2 where a last step of inverse iteration could not improve
+# anything.
+POLISHED = 1e-14
+# Largest accepted |theta sigma^2 - 1|, theta the eigenvalue of the inverse that was used and sigma
+# measured through F. Beyond, the inverse is not that of M: its rounding is larger than sigma^2.
+UNRESOLVED = 0.1
+# The most vectors beyond the wanted ones that are refined, to be sure that none is left out.
+GUARDS = 12
+
+
+def iterate(problem: Problem, inverse: Inverse) -> Solution:
+    """Lanczos on the inverse, again with each null vector that it turns up kept out.
+
+    An inverse of M is refined through F, with more vectors where M's rounding mixes their order.
+
+    Parameters
+    ----------
+    problem : Problem
+    inverse : Inverse
+        Of a square F = B or of M, as ``problem.square`` says.
+
+    Returns
+    -------
+    Solution
+    """
+    tools, F, q, n, tol = problem.tools, problem.F, problem.q, problem.n, problem.tol
+    norm, null_value = problem.norm, problem.null_value
+    random = problem.normals()
+    null = _known_null_vectors(problem, inverse)
+    xp = array_module(null)
+    description = f"shift-invert, {inverse.description}"
+    n_iter = guards = 0
+    while True:
+        inverse.deflate(null)
+
+        def polish(V: Float, null: Float = null) -> tuple[Float, Float]:
+            """One true application of the inverse, and Rayleigh-Ritz through F.
+
+            It takes out what the iteration's own rounding has left at the upper end of the
+            spectrum.
+            """
+            AV = inverse.apply(V)
+            return tools.rayleigh_ritz(F, AV - null @ (null.T @ AV))
+
+        n_wanted = max(q + 1 - null.shape[1], 0)
+        n_kept = n_wanted + guards
+        run = functools.partial(
+            lanczos,
+            inverse.apply,
+            tol=tol,
+            residual_tol=0.1 * RESIDUAL_TOL * norm**2,
+            max_restarts=problem.max_iter,
+            accept=lambda V: bool((polish(V)[0] <= null_value).all()),
+        )
+        width = min(n_kept + 1, LARGEST_BLOCK)
+        result = run(random.standard_normal((n, width)), n_kept, keep_out=null)
+        n_iter += result.n_steps
+        if not bool(xp.isfinite(result.vectors).all()):
+            raise ValueError(
+                "the iteration on the inverse broke down (not a number). "
+                "Try eigen_solver='dense', a larger reg or a larger n_neighbors."
+            )
+        values, vectors = tools.rayleigh_ritz(F, result.vectors)
+        if (residual_norms(tools, F, vectors, values) > POLISHED * norm**2).any():
+            values, vectors = polish(vectors)
+            n_iter += 1
+        theta, converged = result.values, result.converged
+        if converged and values[0] > null_value and may_lack_copies(values, n_kept, width):
+            whole = further_copies(run, polish, random, null, Found(values, vectors, theta))
+            values, vectors, theta, converged = (
+                whole.values,
+                whole.vectors,
+                whole.theta,
+                whole.converged,
+            )
+            n_iter += whole.n_steps
+        resolved = not (np.abs(theta * values**2 - 1)[:n_wanted] > UNRESOLVED).any()
+        if not problem.square:
+            shift = inverse.shift  # type: ignore[attr-defined]  # an inverse of M has one
+            if n_wanted and values[0] > null_value and _hidden(values[: n_wanted + 1], shift, tol):
+                refined = refine(
+                    tools,
+                    F,
+                    norm,
+                    inverse.apply,
+                    vectors,
+                    theta,
+                    shift=shift,
+                    n_wanted=n_wanted,
+                    keep_out=null,
+                    tol=tol,
+                    residual_tol=POLISHED * norm**2,
+                )
+                n_iter += refined.n_steps
+                values, vectors = refined.values, refined.vectors
+                resolved = refined.converged and refined.complete
+                room = guards < GUARDS and 3 * (n_kept + 1) < n
+                if not refined.complete and converged and room:
+                    guards = min(2 * guards + 4, GUARDS)
+                    note(f"{guards} vectors more, since the rounding of M mixes them")
+                    continue
+            resolved = resolved and _null_error(problem, null, values) <= max(tol, FINEST)
+        found = int((values <= null_value).sum())  # they ascend: the first ones
+        if n_wanted == 0 or found == 0:
+            V = xp.concatenate([null[:, 1:], vectors[:, :n_wanted]], axis=1)
+            failure = ""
+            if not converged:
+                failure = f"max_iter={problem.max_iter} restarts ({n_iter} steps) were not enough"
+            elif not resolved:
+                failure = (
+                    f"the smallest singular value, {values[0]:.1e}, is so small that its square is "
+                    "lost in the rounding of the matrix that was factored"
+                )
+            return Solution(V, values[n_wanted:], failure, n_iter, description)
+        note(f"{found} more null vectors")
+        null = xp.linalg.qr(xp.concatenate([null, vectors[:, :found]], axis=1))[0]
+        null = null[:, : q + 1]
+
+
+def _hidden(values: Float, shift: float, tol: float) -> bool:
+    """Whether M's rounding, at most ``shift``, may turn the wanted vectors by a tenth of ``tol``.
+
+    It turns them by no more than its size over the gap (Davis, Kahan) between the last wanted
+    eigenvalue and the first one left out.
+    """
+    gap = float(values[-1] ** 2 - values[-2] ** 2) if len(values) > 1 else 0.0
+    return shift > 0.1 * tol * gap
+
+
+def _null_error(problem: Problem, null: Float, values: Float) -> float:
+    """Bound on the sine of the angle between null vectors and true ones: ||F v|| / sigma_next.
+
+    0 for the constant, which is known, and among more null vectors than are wanted.
+    """
+    if null.shape[1] == 1 or values[0] <= problem.null_value:
+        return 0.0
+    return float(problem.tools.rayleigh_ritz(problem.F, null[:, 1:])[0].max() / values[0])
+
+
+def _known_null_vectors(problem: Problem, inverse: Inverse) -> Float:
+    """Orthonormal null vectors (n, c), c <= q + 1, known beforehand; the constant is the first.
+
+    A square B has one for each closed class: 1 on the class, 0 on the other classes, and on the
+    open points whatever B v = 0 makes of it.
+    """
+    classes = problem.classes
+    null = problem.known_null_vectors()
+    if problem.square and len(classes) > 1:
+        xp = array_module(null)
+        largest = min(len(classes) - 1, problem.q)
+        indicators = (classes.labels[:, None] == np.arange(largest)).astype(float)
+        vectors = inverse.null_vectors(  # type: ignore[attr-defined]  # an inverse of B has them
+            problem.tools.asarray(indicators)
+        )
+        null = xp.linalg.qr(xp.concatenate([null, vectors], axis=1))[0]
+    return null

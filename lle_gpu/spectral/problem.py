@@ -1,0 +1,192 @@
+"""The problem of a fit: F, what is asked for, and what each way to answer it will cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+from lle_gpu.constraints import Constraints
+from lle_gpu.memory import filter_bytes, iteration_bytes
+from lle_gpu.neighbors.graph import ClosedClasses
+from lle_gpu.spectral.chebyshev import predict_cost
+from lle_gpu.spectral.choice import Cost
+from lle_gpu.spectral.lanczos import array_module, to_host
+from lle_gpu.spectral.toolbox import Analysis, Toolbox
+
+__all__ = ["LARGEST_BLOCK", "NULL_TOL", "RESIDUAL_TOL", "Problem", "Solution"]
+
+Float = NDArray[np.float64]
+# sigma / ||F|| below which a vector counts as a null vector. True null vectors come out near 1e-15;
+# curves of 10^4 points have true values down to 1e-12.
+NULL_TOL = 1e-13
+# ||F^T F v - sigma^2 v|| / ||F||^2 that a converged vector must not exceed.
+RESIDUAL_TOL = 1e-10
+# Vectors iterated at once, if as many are wanted: eigenvalues of this multiplicity come whole, and
+# further copies are looked for (lle_gpu.spectral.multiplicity) where so many values are equal.
+# Fewer would be faster, by a third for two components at n=100k.
+LARGEST_BLOCK = 8
+# Steps of the iteration on an inverse, for the choice.
+STEPS = 8
+# Products with one column that no filter has done without (MNIST, 5,000 points: 4,200).
+FEWEST_PRODUCTS = 4000
+# Part of the time to beat that the prediction of a filter's cost may take.
+WORTH_LOOKING = 0.1
+# Seed of the start block when no random_state is given: the same input gives the same bits.
+SEED = 0
+
+
+class Solution(NamedTuple):
+    """Vectors (n, q), the first value left out, what went wrong ("" for nothing), steps, words."""
+
+    vectors: Float
+    next_values: Float
+    failure: str
+    n_iter: int
+    description: str
+
+
+@dataclass
+class Problem:
+    """F, what is asked for, and the costs of the ways to answer it.
+
+    Attributes
+    ----------
+    tools : Toolbox
+        Of the device that F is on.
+    F : sparse matrix of shape (R, n)
+    norm : float
+        ||F||.
+    q : int
+        Vectors wanted, beside the constant.
+
+    The others are as in :func:`lle_gpu.spectral.solve.bottom_vectors`.
+    """
+
+    tools: Toolbox
+    F: Any
+    norm: float
+    constraints: Constraints
+    square: bool
+    classes: ClosedClasses
+    q: int
+    tol: float
+    max_iter: int
+    random_state: Any
+    n_jobs: int | None
+    memory_limit: int | None
+
+    @property
+    def n(self) -> int:
+        """The number of points."""
+        return int(self.F.shape[1])
+
+    @property
+    def null_value(self) -> float:
+        """Sigma below which a vector counts as a null vector."""
+        return NULL_TOL * self.norm
+
+    def normals(self) -> Any:
+        """Random numbers for the start block, the same each time."""
+        state = SEED if self.random_state is None else self.random_state
+        return self.tools.normals(check_random_state(state))
+
+    @cached_property
+    def unheld(self) -> NDArray[np.integer]:
+        """Points in no constraint: nobody's neighbours, where a point is not in its own index set.
+
+        Their unit vectors are null vectors of F.
+        """
+        points = self.classes.unreferenced
+        if self.square or len(points) == 0:
+            return points[:0]
+        own = to_host(self.constraints.index[self.tools.asarray(points)])
+        return points[(own != points[:, None]).all(axis=1)]
+
+    def known_null_vectors(self) -> Float:
+        """Orthonormal null vectors (n, c), c <= q + 1: the constant, and those of what is unheld."""
+        vectors = self.tools.asarray(np.full((self.n, 1), self.n**-0.5))
+        if len(self.unheld) == 0:
+            return vectors
+        xp = array_module(vectors)
+        units = np.arange(self.n)[:, None] == self.unheld[: self.q]
+        vectors = xp.concatenate([vectors, self.tools.asarray(units.astype(float))], axis=1)
+        return xp.linalg.qr(vectors)[0]
+
+    @cached_property
+    def matrix(self) -> Any:
+        """What is factored: the square F = B as it is, or else M."""
+        return self.F if self.square else self.tools.gram(self.constraints, self.n_jobs)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """How that will be factored, and what it will take."""
+        return self.tools.analyse(self.matrix, self.square)
+
+    def inverse(self) -> Any:
+        """The factors. The matrix is not kept: at a million points M takes half a gigabyte.
+
+        Nor is the analysis, so that all of it is given back with the inverse.
+        """
+        analysis = self.analysis
+        matrix = self.__dict__.pop("matrix")
+        del self.__dict__["analysis"]
+        return self.tools.inverse(matrix, analysis, self.square)
+
+    def products(self) -> Any:
+        """M as an operator that only multiplies; a square F is always sparser than its M."""
+        return self.tools.products(self.F, None if self.square else self.matrix, self.n_jobs)
+
+    def cost_of_shift_invert(self) -> Cost:
+        """By the predicted fill: arithmetic of the factorisation and of the iteration's solves."""
+        estimate, speeds = self.analysis.estimate, self.tools.speeds()
+        width = min(self.q + 1, LARGEST_BLOCK)
+        solves = 4 * STEPS * width * estimate.nonzeros
+        seconds = estimate.flops / speeds.factor + solves / speeds.solve
+        copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
+        words = f"sparse LU with about {estimate.nonzeros / self.n:.0f} nonzeros a row"
+        size = self.held + copies + estimate.bytes + iteration_bytes(self.n, self.q)
+        return Cost(seconds, size, words, self.tools.free_for_factors)
+
+    def cost_of_chebyshev(self, to_beat: float) -> Cost:
+        """By a short run of it, unless it cannot take less than ``to_beat`` seconds anyway."""
+        seconds = float("inf")
+        if FEWEST_PRODUCTS * self.tools.speeds().product * self.product_nonzeros < to_beat:
+            with self.products() as products:
+                seconds = predict_cost(
+                    products,
+                    self.q,
+                    random=self.tools.normals(check_random_state(SEED)),
+                    within=WORTH_LOOKING * to_beat,
+                    basis_bytes=self.basis_bytes,
+                )
+        return Cost(seconds, self.held_by_filter, "Chebyshev filter", self.tools.free_for_filter)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the constraints, and of what F holds beside them."""
+        arrays = self.constraints.index, self.constraints.rows
+        return sum(array.nbytes for array in arrays) + self.tools.extra_bytes(self.F)
+
+    @property
+    def product_nonzeros(self) -> int:
+        """Nonzeros that a product runs through, as the device's products have them."""
+        both = 2 * self.F.nnz
+        return int(both if self.square else min(both, self.matrix.nnz))
+
+    @property
+    def held_by_filter(self) -> int:
+        """The least that it takes, with the smallest basis that is of use."""
+        return self.held + 12 * self.product_nonzeros + filter_bytes(self.n, self.q)
+
+    @property
+    def basis_bytes(self) -> int:
+        """What the filter's basis may take beyond that."""
+        most = self.tools.basis_bytes()
+        if self.memory_limit is None:
+            return most
+        return min(most, max(0, self.memory_limit - self.held_by_filter))
