@@ -1,5 +1,18 @@
 """CUDA sources (``*.cu``, ``*.cuh``) of lle_gpu, shipped in the wheel as ``lle_gpu.kernels``.
 
-There are none yet: this version runs on the CPU. The package stands here because an editable
-install needs it to exist, and so that the sources have their place when they come.
+================  ===================================================================  =============
+source            what its kernels compute                                             CPU twin
+================  ===================================================================  =============
+knn.cu            the k nearest neighbours, exactly                                    neighbors/cpu
+barycentric.cu    weights that rebuild points from their neighbours; weighted means    standard
+local_eigen.cu    principal directions of all neighbourhoods (.cuh: Jacobi)            local
+modified.cu       the constraints of modified LLE                                      modified
+hessian.cu        the constraints of Hessian eigenmaps                                 hessian
+ltsa.cu           the constraints of local tangent space alignment                     ltsa
+products.cu       F X, F^T Y, M X, and a step of a Chebyshev recurrence                products
+normals.cu        random start blocks                                                  (NumPy)
+compat.cuh        what lets one source be compiled for devices and for the CPU
+================  ===================================================================  =============
+
+:mod:`lle_gpu.cuda` loads, compiles and launches them.
 """

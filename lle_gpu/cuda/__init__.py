@@ -1,0 +1,24 @@
+"""The one door to CuPy: the module itself, and our CUDA kernels compiled and checked.
+
+    from lle_gpu.cuda import cupy, kernel
+
+    cp = cupy()                            # imports CuPy, or raises GpuUnavailableError
+    f = kernel("barycentric.cu", "barycentric_warp<float, 16, 4>")
+    f(grid, block, (points, index, W, np.int32(n), ...), shared_bytes=0)
+
+=========  =======================================================================================
+compiler   sources of the kernels, their instantiations, compiling and launching
+geometry   grids, blocks and shared memory, computed and checked
+memory     free device memory, chunks that fit in it, CuPy's allocator
+probe      whether there is a GPU that all this works on
+=========  =======================================================================================
+
+Importing this package imports no CuPy.
+"""
+
+from __future__ import annotations
+
+from lle_gpu.cuda.compiler import KernelCompilationError, kernel, register
+from lle_gpu.cuda.probe import cupy
+
+__all__ = ["KernelCompilationError", "cupy", "kernel", "register"]

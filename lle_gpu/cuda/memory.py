@@ -1,0 +1,122 @@
+"""Device memory: how much is free, work in chunks that fit, CuPy's allocator as it was found.
+
+What is free is what the driver reports plus what CuPy's pool holds unused. It is a guess: other
+processes allocate too, and a pool in pieces cannot give what the sum of its pieces promises. So
+running out is expected, and answered by smaller chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from lle_gpu.cuda.probe import cupy
+from lle_gpu.progress import advance, note
+
+__all__ = [
+    "chunk_rows",
+    "for_each_chunk",
+    "free_bytes",
+    "kept_allocator",
+    "release_unused",
+]
+
+# Beyond this a chunk fills any device, and a larger one gains nothing.
+LARGEST_CHUNK_BYTES = 1 << 30
+# Of the free memory, the part that a chunk may take.
+FREE_FRACTION = 0.5
+
+
+def free_bytes() -> int:
+    """Bytes on the current device that an allocation could get."""
+    cp = cupy()
+    free, _ = cp.cuda.runtime.memGetInfo()
+    pool = cp.get_default_memory_pool()
+    free += pool.free_bytes()
+    limit = pool.get_limit()
+    return int(min(free, limit - pool.used_bytes()) if limit else free)
+
+
+def release_unused() -> None:
+    """Give the blocks that CuPy's pool holds unused back to the driver, so that they can merge."""
+    cupy().get_default_memory_pool().free_all_blocks()
+
+
+def chunk_rows(bytes_per_row: int, limit: int | None = None) -> int:
+    """Rows whose working arrays should fit in the current device's free memory; at least one.
+
+    Parameters
+    ----------
+    bytes_per_row : int
+    limit : int, optional
+        Bytes of working memory that the user allows.
+    """
+    available = min(LARGEST_CHUNK_BYTES, int(FREE_FRACTION * free_bytes()))
+    if limit is not None:
+        available = min(available, limit)
+    return max(1, available // max(1, bytes_per_row))
+
+
+def for_each_chunk(
+    work: Callable[[slice], None],
+    n: int,
+    bytes_per_row: int,
+    *,
+    limit: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Call ``work(rows)`` for consecutive slices that cover ``range(n)``.
+
+    ``work`` writes its result into arrays it knows. It may be called again for rows it was
+    interrupted in: when the device's memory runs out, the chunk is halved and that part repeated.
+    Unless ``quiet``, the rows done are reported as progress.
+
+    Parameters
+    ----------
+    work : callable
+    n : int
+    bytes_per_row : int
+        Device memory that ``work`` allocates for each row.
+    limit : int, optional
+        Bytes of working memory that the user allows.
+    quiet : bool
+
+    Raises
+    ------
+    MemoryError
+        The allocator's own, if there is not enough memory for a single row.
+    """
+    size = chunk_rows(bytes_per_row, limit)
+    low = 0
+    while low < n:
+        rows = slice(low, min(low + size, n))
+        if _fits(work, rows):
+            low = rows.stop
+            advance(0 if quiet else rows.stop - rows.start)
+        else:
+            # Outside the except clause, whose traceback held the arrays of the failed attempt.
+            release_unused()
+            size = (rows.stop - rows.start + 1) // 2
+            note(f"device memory ran out: chunks of {size} rows")
+
+
+def _fits(work: Callable[[slice], None], rows: slice) -> bool:
+    """Do the work; False if memory ran out and fewer rows may do."""
+    try:
+        work(rows)
+    except MemoryError:  # CuPy's OutOfMemoryError is one, and RMM raises it as it is
+        if rows.stop - rows.start == 1:
+            raise
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def kept_allocator() -> Iterator[None]:
+    """Put CuPy's allocator back afterwards; importing cuML sets another for the whole process."""
+    cp = cupy()
+    allocator = cp.cuda.get_allocator()
+    try:
+        yield
+    finally:
+        cp.cuda.set_allocator(allocator)

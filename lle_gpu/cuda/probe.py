@@ -1,0 +1,73 @@
+"""Whether there is a GPU that CuPy works on.
+
+That CuPy can be imported proves nothing: it can on machines without a driver. A GPU is usable when
+a device is there, a kernel has been compiled, launched and waited for, and CUDA's linear algebra
+libraries can be loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lle_gpu.exceptions import GpuUnavailableError
+
+__all__ = ["cupy", "find_device"]
+
+INSTALL = (
+    "pip install 'lle-gpu[gpu-cuda13]' (or [gpu-cuda12], by the CUDA version that nvidia-smi shows)"
+)
+
+
+def cupy() -> Any:
+    """Import CuPy and return it.
+
+    Raises
+    ------
+    GpuUnavailableError
+        If it is not installed, or its import fails; the message says which, and what to do.
+    """
+    try:
+        return importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            raise GpuUnavailableError(f"CuPy is not installed: {INSTALL}") from None
+        raise GpuUnavailableError(f"CuPy is installed but its import fails: {error}") from error
+    except Exception as error:  # a broken install can raise anything
+        raise GpuUnavailableError(f"CuPy is installed but its import fails: {error}") from error
+
+
+def find_device() -> str:
+    """Run a kernel on the current device and return the device's name.
+
+    Raises
+    ------
+    GpuUnavailableError
+        If something is in the way; the message says what.
+    """
+    cp = cupy()
+    try:
+        count = cp.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CUDARuntimeError without a driver, ImportError without libcudart
+        raise GpuUnavailableError(f"CuPy finds no NVIDIA driver or device: {error}") from error
+    if count == 0:
+        raise GpuUnavailableError("CuPy finds no NVIDIA device")
+    try:
+        device = cp.cuda.runtime.getDevice()
+        name = str(cp.cuda.runtime.getDeviceProperties(device)["name"].decode())
+        probe = cp.RawKernel('extern "C" __global__ void probe(int* x) { *x = 1; }', "probe")
+        x = cp.zeros(1, dtype=cp.int32)
+        probe((1,), (1,), (x,))
+        if int(x[0]) != 1:  # waits for the kernel
+            raise RuntimeError("the kernel ran and wrote nothing")
+    except Exception as error:  # compiler, driver or device trouble: all mean "not usable"
+        raise GpuUnavailableError(f"CuPy cannot run a kernel on the device: {error}") from error
+    try:
+        importlib.import_module("cupyx.scipy.sparse.linalg")  # loads cuBLAS, cuSPARSE and cuSOLVER
+    except Exception as error:
+        raise GpuUnavailableError(
+            f"CuPy runs kernels on {name}, but CUDA's libraries for linear algebra cannot be "
+            f"loaded: {error}. They come with pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x), "
+            "or with the CUDA toolkit"
+        ) from error
+    return name

@@ -1,0 +1,271 @@
+"""The functions of ``cupy`` that lle_gpu uses, with CuPy's signatures. Add what is needed, only."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from .array import like_numpy, ndarray, no_capture, unwrap, wrap
+from .machine import machine
+
+# The same objects in both libraries.
+CONSTANTS = [
+    *("bool_", "int8", "int32", "int64", "uint8", "uint32", "uint64", "float16", "float32"),
+    *("float64", "complex64", "complex128", "dtype", "finfo", "iinfo", "inf", "nan", "newaxis"),
+    *("pi", "result_type"),
+]
+for _name in CONSTANTS:
+    globals()[_name] = getattr(np, _name)
+
+
+def _from_host(a: Any, dtype: Any, order: Any, copy: Any) -> Any:
+    """An array from anything, on the current device."""
+    if isinstance(a, ndarray):
+        if dtype is not None and a.dtype != dtype:
+            return a.astype(dtype, order or "K")
+        value = np.array(unwrap(a), order=order or "K", copy=True if copy else None)
+        return a if value is a._array else wrap(value, a)
+    if hasattr(a, "__cuda_array_interface__"):  # another library's array is taken without a copy
+        return _foreign(a)
+    no_capture("a copy to the device")
+    value = np.array(a, dtype, order="C" if order in (None, "K") else order)
+    machine.bytes_to_device += value.nbytes
+    return wrap(value)
+
+
+def _foreign(a: Any) -> Any:
+    described = a.__cuda_array_interface__
+    dtype, shape = np.dtype(described["typestr"]), described["shape"]
+    memory = (ctypes.c_char * (dtype.itemsize * math.prod(shape))).from_address(
+        described["data"][0]
+    )
+    memory.owner = a  # kept alive
+    return wrap(np.frombuffer(memory, dtype).reshape(shape))
+
+
+def array(obj, dtype=None, copy=True, order="K"):
+    return _from_host(obj, dtype, order, copy)
+
+
+def asarray(a, dtype=None, order=None):
+    return _from_host(a, dtype, order, False)
+
+
+def ascontiguousarray(a, dtype=None):
+    return _from_host(a, dtype, "C", False)
+
+
+def asfortranarray(a, dtype=None):
+    return _from_host(a, dtype, "F", False)
+
+
+def asnumpy(a, stream=None, order="C", out=None):
+    return a.get(stream, order, out) if isinstance(a, ndarray) else np.asarray(a, order=order)
+
+
+def empty(shape, dtype=float, order="C"):
+    return ndarray(shape, dtype, order)
+
+
+def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
+    template = np.empty_like(prototype._array, dtype, order, shape=shape)
+    fortran = template.flags.f_contiguous and not template.flags.c_contiguous
+    return ndarray(template.shape, template.dtype, "F" if fortran else "C")
+
+
+def zeros(shape, dtype=float, order="C"):
+    return wrap(np.zeros(shape, dtype, order))
+
+
+def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
+    return wrap(np.zeros_like(unwrap(a), dtype, order, shape=shape))
+
+
+def ones(shape, dtype=float, order="C"):
+    return wrap(np.ones(shape, dtype, order))
+
+
+def full(shape, fill_value, dtype=None, order="C"):
+    return wrap(np.full(shape, unwrap(fill_value), dtype, order))
+
+
+def arange(start, stop=None, step=1, dtype=None):
+    return wrap(
+        np.arange(start, stop, step, dtype) if stop is not None else np.arange(start, dtype=dtype)
+    )
+
+
+def eye(N, M=None, k=0, dtype=float, order="C"):
+    return wrap(np.eye(N, M, k, dtype, order))
+
+
+def get_array_module(*args):
+    return sys.modules["cupy"] if any(isinstance(a, ndarray) for a in args) else np
+
+
+def shares_memory(a, b, max_work=None):
+    return np.shares_memory(a._array, b._array)
+
+
+def lexsort(keys):
+    if not isinstance(keys, ndarray):
+        raise TypeError("keys must be one array")  # a tuple of arrays CuPy does not take
+    no_capture("lexsort")
+    return wrap(np.lexsort(unwrap(keys)))
+
+
+def argsort(a, axis=-1, kind=None):
+    return a.argsort(axis, kind)
+
+
+def sort(a, axis=-1, kind=None):
+    no_capture("sort")
+    return wrap(np.sort(unwrap(a), axis, kind="stable"))
+
+
+@like_numpy
+def argpartition(a, kth, axis=-1): ...
+@like_numpy
+def take(a, indices, axis=None, out=None): ...
+@like_numpy
+def take_along_axis(a, indices, axis): ...
+def where(condition, x=None, y=None):
+    no_capture("where")
+    if x is None and y is None:
+        return wrap(np.where(unwrap(condition)))
+    return wrap(np.where(unwrap(condition), unwrap(x), unwrap(y)))
+
+
+@like_numpy
+def nonzero(a): ...
+@like_numpy
+def flatnonzero(a): ...
+@like_numpy
+def unique(ar, return_index=False, return_inverse=False, return_counts=False, axis=None): ...
+@like_numpy
+def searchsorted(a, v, side="left", sorter=None): ...
+@like_numpy
+def bincount(x, weights=None, minlength=None): ...
+@like_numpy
+def diff(a, n=1, axis=-1): ...
+@like_numpy
+def concatenate(tup, axis=0, out=None): ...
+@like_numpy
+def stack(tup, axis=0, out=None): ...
+@like_numpy
+def hstack(tup): ...
+@like_numpy
+def vstack(tup): ...
+@like_numpy
+def column_stack(tup): ...
+@like_numpy
+def broadcast_to(array, shape): ...
+@like_numpy
+def expand_dims(a, axis): ...
+@like_numpy
+def moveaxis(a, source, destination): ...
+@like_numpy
+def swapaxes(a, axis1, axis2): ...
+@like_numpy
+def transpose(a, axes=None): ...
+@like_numpy
+def reshape(a, newshape, order="C"): ...
+@like_numpy
+def ravel(a, order="C"): ...
+@like_numpy
+def repeat(a, repeats, axis=None): ...
+@like_numpy
+def tile(A, reps): ...
+@like_numpy
+def sum(a, axis=None, dtype=None, out=None, keepdims=False): ...
+@like_numpy
+def mean(a, axis=None, dtype=None, out=None, keepdims=False): ...
+@like_numpy
+def median(a, axis=None, out=None, overwrite_input=False, keepdims=False): ...
+@like_numpy
+def max(a, axis=None, out=None, keepdims=False): ...
+@like_numpy
+def min(a, axis=None, out=None, keepdims=False): ...
+@like_numpy
+def argmax(a, axis=None, dtype=None, out=None, keepdims=False): ...
+@like_numpy
+def argmin(a, axis=None, dtype=None, out=None, keepdims=False): ...
+@like_numpy
+def any(a, axis=None, out=None, keepdims=False): ...
+@like_numpy
+def all(a, axis=None, out=None, keepdims=False): ...
+@like_numpy
+def count_nonzero(a, axis=None): ...
+@like_numpy
+def cumsum(a, axis=None, dtype=None, out=None): ...
+@like_numpy
+def array_equal(a1, a2, equal_nan=False): ...
+@like_numpy
+def clip(a, a_min, a_max, out=None): ...
+@like_numpy
+def dot(a, b, out=None): ...
+@like_numpy
+def einsum(*operands, **kwargs): ...
+@like_numpy
+def diagonal(a, offset=0, axis1=0, axis2=1): ...
+@like_numpy
+def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None): ...
+
+
+def matmul(*args, out=None):
+    no_capture("matmul")
+    a, b = map(unwrap, args)
+    result = np.matmul(a, b)
+    if out is None:
+        return wrap(result)
+    out[...] = wrap(result)
+    return out
+
+
+def _ufunc(name: str, arguments: int) -> Any:
+    """CuPy's ufunc of that name: arrays and scalars in, ``out`` and ``dtype`` as keywords."""
+    does = getattr(np, name)
+
+    def ufunc(*args, out=None, dtype=None):
+        if len(args) != arguments:
+            raise TypeError(f"{name} takes {arguments} arguments, not {len(args)}")
+        for value in args:
+            if not isinstance(value, ndarray | bool | int | float | np.generic):
+                raise TypeError(f"Unsupported type {type(value)}")
+        no_capture(name)
+        result = does(*map(unwrap, args), dtype=dtype)
+        if out is None:
+            return wrap(result)
+        out._array[...] = result
+        return out
+
+    ufunc.__name__, ufunc.arguments = name, arguments
+    return ufunc
+
+
+UNARY = [
+    *("abs", "ceil", "exp", "floor", "isfinite", "isnan", "log", "logical_not", "negative"),
+    *("rint", "sign", "sqrt", "square"),
+]
+BINARY = [
+    *("add", "divide", "equal", "floor_divide", "greater", "greater_equal", "less", "less_equal"),
+    *("logical_and", "logical_or", "maximum", "minimum", "multiply", "not_equal", "power"),
+    "subtract",
+]
+for _name in UNARY:
+    globals()[_name] = _ufunc(_name, 1)
+for _name in BINARY:
+    globals()[_name] = _ufunc(_name, 2)
+
+FUNCTIONS = [
+    name
+    for name, value in list(globals().items())
+    if inspect.isfunction(value) and value.__module__ == __name__ and name[0] != "_"
+]
+__all__ = [*CONSTANTS, *FUNCTIONS, "__version__"]
+__version__ = "stand-in"

@@ -1,0 +1,29 @@
+"""``cupy.linalg``, as far as lle_gpu uses it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .array import like_numpy
+
+__all__ = ["cholesky", "eigh", "eigvalsh", "norm", "qr", "solve", "svd"]
+
+
+def _linalg(stub):
+    return like_numpy(stub, getattr(np.linalg, stub.__name__))
+
+
+@_linalg
+def cholesky(a): ...
+@_linalg
+def eigh(a, UPLO="L"): ...
+@_linalg
+def eigvalsh(a, UPLO="L"): ...
+@_linalg
+def norm(x, ord=None, axis=None, keepdims=False): ...
+@_linalg
+def qr(a, mode="reduced"): ...
+@_linalg
+def solve(a, b): ...
+@_linalg
+def svd(a, full_matrices=True, compute_uv=True): ...
