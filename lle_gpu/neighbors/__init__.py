@@ -13,6 +13,10 @@ one that is in pieces.
 
 from __future__ import annotations
 
-ALGORITHMS = ("auto", "brute", "kd_tree", "ball_tree")
+CPU_ALGORITHMS = ("brute", "kd_tree", "ball_tree")
+GPU_ALGORITHMS = ("cupy", "cuml", "cuvs")
+ALGORITHMS = ("auto", *CPU_ALGORITHMS, *GPU_ALGORITHMS)
+# Metrics that the GPU's searches know: the Euclidean one, by its names.
+EUCLIDEAN = ("euclidean", "l2", "minkowski")
 
-__all__ = ["ALGORITHMS"]
+__all__ = ["ALGORITHMS", "CPU_ALGORITHMS", "EUCLIDEAN", "GPU_ALGORITHMS"]

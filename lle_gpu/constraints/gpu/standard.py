@@ -1,0 +1,293 @@
+"""Standard LLE: one row e_i - w_i per point, w_i the weights that rebuild x_i from its neighbours.
+
+The twin of :mod:`lle_gpu.constraints.cpu.standard`, whose docstring has the formulas; the kernels
+are in ``kernels/barycentric.cu``. Which way a problem goes:
+
+===========================  ======================================================================
+k <= 32                      one kernel, 2 to 16 lanes a point
+k <= 128                     one kernel, a block a point, if the device has the shared memory (k =
+                             128 in float64 takes 75 KiB; compute capability 7.5 has 64)
+beyond                       :func:`local_weights`: batched matrix products and solutions
+reg = 0 and k > d            the same: all Gram matrices are singular, which takes eigenvectors
+points that a kernel marks   the same: a pivot lost in rounding, a trace beyond float32's range
+===========================  ======================================================================
+
+float64 throughout, with one exception: float32 data with k <= d and reg >= 1e-3 are computed in
+float32 and scaled in float64. There the rounding of the Gram matrix, 6e-8 of its trace, is at most
+1e-4 of the ridge. With a smaller ridge it would be felt; with fewer features than neighbours, where
+the ridge alone makes the matrix regular, too, and a small d makes float64 cheap anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.gpu.local import EPS, differences, kernel_index
+from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda.geometry import (
+    block_per_item,
+    lanes_per_item,
+    shared_memory_limit,
+    thread_per_item,
+)
+from lle_gpu.cuda.memory import for_each_chunk
+from lle_gpu.progress import advance
+
+__all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
+
+SOURCE = "barycentric.cu"
+REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+# (data, arithmetic)
+PRECISIONS = (("float", "float"), ("float", "double"), ("double", "double"))
+LANE_BOUNDS = (8, 16, 32)
+BLOCK_BOUND = 128
+# The least ridge, in units of the trace, beside which the rounding of float32 is small.
+LEAST_SINGLE_REG = 1e-3
+
+
+def _rows_per_lane(arithmetic: str, bound: int) -> int:
+    """Rows of the Gram matrix that a lane holds: as many as registers allow."""
+    return 2 if (arithmetic, bound) == ("double", 32) else 4
+
+
+def _loads(arithmetic: str) -> tuple[int, ...]:
+    """Columns that a lane may load at once."""
+    return (2, 1) if arithmetic == "float" else (1,)
+
+
+def _in_lanes(data: str, arithmetic: str, bound: int, load: int) -> str:
+    rows = _rows_per_lane(arithmetic, bound)
+    return f"barycentric_warp<{data}, {arithmetic}, {bound}, {rows}, {load}>"
+
+
+def _in_block(data: str, arithmetic: str, load: int) -> str:
+    return f"barycentric_block<{data}, {arithmetic}, {load}>"
+
+
+def _means(data: str) -> str:
+    return f"weighted_means<{data}>"
+
+
+for _data, _arithmetic in PRECISIONS:
+    for _load in _loads(_arithmetic):
+        register(SOURCE, [_in_lanes(_data, _arithmetic, bound, _load) for bound in LANE_BOUNDS])
+        register(SOURCE, [_in_block(_data, _arithmetic, _load)])
+register(SOURCE, map(_means, REALS.values()))
+
+
+def local_weights(Z: Any, reg: float) -> Any:
+    """Barycentric weights of the origin in each set of points Z_i.
+
+    Parameters
+    ----------
+    Z : cupy.ndarray of shape (c, k, d), float64
+        Neighbours minus point.
+    reg : float
+        Ridge in units of the trace of the Gram matrix. 0 gives the limit reg -> 0: the weights of
+        least norm among those that rebuild best.
+
+    Returns
+    -------
+    w : cupy.ndarray of shape (c, k), rows sum to one.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If ``reg`` is so small that a Gram matrix is singular all the same.
+    """
+    cp = cupy()
+    c, k, d = Z.shape
+    if reg == 0:
+        w = _unregularised(Z)
+    else:
+        trace = cp.einsum("ckd,ckd->c", Z, Z)
+        # All neighbours on the point itself: any ridge gives equal weights.
+        ridge = cp.where(trace > 0, reg * trace, 1.0)[:, None, None]
+        if 2 * d < k:
+            # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
+            A = Z.transpose(0, 2, 1) @ Z + ridge * cp.eye(d)
+            y = cp.linalg.solve(A, Z.sum(axis=1)[:, :, None])
+            w = 1.0 - (Z @ y)[:, :, 0]
+        else:
+            G = Z @ Z.transpose(0, 2, 1) + ridge * cp.eye(k)
+            w = cp.linalg.solve(G, cp.ones((c, k, 1)))[:, :, 0]
+    w /= w.sum(axis=1, keepdims=True)
+    if not bool(cp.isfinite(w).all()):  # cuBLAS does not say so itself
+        raise np.linalg.LinAlgError(
+            f"reg={reg!r} is too small: a Gram matrix with that ridge is singular in float64. Take "
+            "a larger one, or 0, which gives the weights of least norm"
+        )
+    return w
+
+
+def _unregularised(Z: Any) -> Any:
+    """Direction of lim_{r->0} (G + r I)^-1 1, by the eigenvectors of G.
+
+    Where 1 has a part in the null space of G, that part alone: it rebuilds the point exactly with
+    the least norm. Otherwise the pseudo-inverse.
+    """
+    cp = cupy()
+    k = Z.shape[1]
+    values, V = cp.linalg.eigh(Z @ Z.transpose(0, 2, 1))
+    null = values <= k * EPS * values.max(axis=1, keepdims=True)
+    along = V.sum(axis=1)  # V^T 1
+    null_part = cp.where(null, along, 0.0)
+    exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
+    regular = cp.where(null, 0.0, along / cp.where(null, 1.0, values))
+    coefficients = cp.where(exact[:, None], null_part, regular)
+    return (V @ coefficients[:, :, None])[:, :, 0]
+
+
+def barycentric_weights(
+    points: Any,
+    X: Any,
+    index: Any,
+    *,
+    reg: float = 1e-3,
+    n_jobs: int | None = None,
+) -> Any:
+    """Weights that rebuild each point from its neighbours in X.
+
+    Parameters
+    ----------
+    points : cupy.ndarray of shape (m, d)
+    X : cupy.ndarray of shape (n, d)
+    index : cupy.ndarray of shape (m, k)
+        The neighbours of each point, rows of X.
+    reg : float, default=1e-3
+        See :func:`local_weights`.
+    n_jobs : int or None
+        Not used.
+
+    Returns
+    -------
+    w : cupy.ndarray of shape (m, k), float64; rows sum to one.
+    """
+    w = cupy().empty(index.shape)
+    _write_weights(w, points, X, index, reg)
+    return w
+
+
+def standard(
+    X: Any,
+    index: Any,
+    n_components: int,
+    *,
+    reg: float = 1e-3,
+    n_jobs: int | None = None,
+) -> Constraints:
+    """Rows [1, -w_i] on the index sets [i, neighbours of i].
+
+    Parameters
+    ----------
+    X : cupy.ndarray of shape (n, d)
+    index : cupy.ndarray of shape (n, k)
+    n_components : int
+        Not used: the weights do not depend on it.
+    reg, n_jobs
+        As in :func:`barycentric_weights`.
+
+    Returns
+    -------
+    Constraints with rows of shape (n, 1, k + 1).
+    """
+    cp = cupy()
+    n, k = index.shape
+    rows = cp.empty((n, 1, k + 1))
+    _write_weights(rows[:, 0], X, X, index, reg)
+    own = cp.arange(n, dtype=index.dtype)[:, None]
+    return Constraints(cp.concatenate([own, index], axis=1), rows)
+
+
+def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> None:
+    """Fill ``out``: with the weights if it is (m, k), with [1, -w] if it is (m, k + 1)."""
+    cp = cupy()
+    m, k = index.shape
+    d = X.shape[1]
+    real = np.promote_types(np.promote_types(points.dtype, X.dtype), np.float32)
+    points, X = (cp.ascontiguousarray(array.astype(real, copy=False)) for array in (points, X))
+    index = kernel_index(index, len(X))
+    single = real == np.float32 and k <= d and reg >= LEAST_SINGLE_REG
+    arithmetic = np.dtype(np.float32 if single else np.float64)
+    fits = k <= LANE_BOUNDS[-1] or (
+        k <= BLOCK_BOUND and _block_bytes(k, arithmetic.itemsize) <= shared_memory_limit()
+    )
+    if not fits or (reg == 0 and k > d):
+        _write_slowly(out, points, X, index, reg)
+        return
+
+    marked = cp.empty(m, np.int32)
+    # Two numbers of float32 at once, where every row begins at a multiple of them.
+    pairs = single and d % 2 == 0 and points.data.ptr % 8 == X.data.ptr % 8 == 0
+    types = REALS[real], REALS[arithmetic]
+    if k <= LANE_BOUNDS[-1]:
+        bound = next(bound for bound in LANE_BOUNDS if k <= bound)
+        name = _in_lanes(*types, bound, 1 + pairs)
+        launch = lanes_per_item(m, bound // _rows_per_lane(types[1], bound))
+    else:
+        name = _in_block(*types, 1 + pairs)
+        launch = block_per_item(
+            m, 128 if k <= 64 else 256, shared_bytes=_block_bytes(k, arithmetic.itemsize)
+        )
+    sizes = (m, d, k, out.shape[1] > k)
+    kernel(SOURCE, name)(
+        launch.grid,
+        launch.block,
+        (points, X, index, out, marked, *map(np.int32, sizes), arithmetic.type(reg)),
+        shared_bytes=launch.shared_bytes,
+    )
+    again = cp.flatnonzero(marked)
+    advance(m - len(again))
+    _write_slowly(out, points, X, index, reg, again)
+
+
+def _block_bytes(k: int, itemsize: int) -> int:
+    """Shared memory of barycentric_block: a tile of Z, the triangle of G, two vectors."""
+    return 64 * (-(-k // 4) * 4) + (k * (k + 1) // 2 + 2 * k) * itemsize
+
+
+def _write_slowly(out: Any, points: Any, X: Any, index: Any, reg: float, which: Any = None) -> None:
+    """Fill the rows ``which`` of ``out`` (all by default) by :func:`local_weights`, in chunks."""
+    k, d = index.shape[1], X.shape[1]
+
+    def work(rows: slice) -> None:
+        chosen = rows if which is None else which[rows]
+        w = local_weights(differences(points[chosen], X, index[chosen]), reg)
+        if out.shape[1] > k:
+            out[chosen, 0] = 1.0
+            out[chosen, 1:] = -w
+        else:
+            out[chosen] = w
+
+    # The gathered rows of X, their differences and a product's transposed copy; the Gram matrix,
+    # the same with its ridge, and its factors or eigenvectors with their work space.
+    bytes_per_row = 8 * k * (3 * d + 6 * min(k, 2 * d) + 8)
+    for_each_chunk(work, len(index) if which is None else len(which), bytes_per_row)
+
+
+def weighted_means(
+    weights: Any,
+    index: Any,
+    values: Any,
+    *,
+    n_jobs: int | None = None,
+) -> Any:
+    """sum_j weights_ij values_index[i,j]: weights and index (m, k), values (n, q) -> (m, q)."""
+    cp = cupy()
+    m, k = index.shape
+    n, q = values.shape
+    real = np.promote_types(values.dtype, np.float32)
+    values = cp.ascontiguousarray(values.astype(real, copy=False))
+    weights = cp.ascontiguousarray(weights.astype(np.float64, copy=False))
+    means = cp.empty((m, q))
+    launch = thread_per_item(m * q)
+    kernel(SOURCE, _means(REALS[real]))(
+        launch.grid,
+        launch.block,
+        (weights, kernel_index(index, n), values, means, *map(np.int32, (m, k, q))),
+    )
+    advance(m)
+    return means

@@ -1,0 +1,115 @@
+"""Candidates for the GPU's neighbour search: who proposes them, and how far off they may be.
+
+A proposer sees float32 points only: centred, since ||y||^2 + ||z||^2 - 2 y.z cancels, and with a
+largest coordinate of 2^30, far from what float32 flushes to zero and from what cuML takes for zero.
+So its squared distances p differ from the true ones, t, by no more than
+
+    relative (sqrt(t) + shift)^2 + absolute reach^2 + shift (2 sqrt(t) + shift),
+
+with reach = |y| + max |z|, and shift = 2^-24 reach for the rounding of the points themselves;
+`relative` and `absolute` are the proposer's own rounding, of differences or of products. The bound
+decides whether a candidate list is long enough (``knn_rerank`` in ``kernels/knn.cu``), and a
+proposer that breaks it is not used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from lle_gpu.cuda import cupy
+from lle_gpu.cuda.memory import for_each_chunk
+
+__all__ = ["FLOAT32_ROUNDING", "SPARE", "Proposer", "Scaled", "Unusable"]
+
+FLOAT32_ROUNDING = 2.0**-24
+# Candidates asked for beyond k and the point itself: the more, the fewer searches in float64.
+SPARE = 8
+LARGEST_COORDINATE = 30  # power of two
+# Queries may lie anywhere: coordinates beyond this are cut off, so that nothing overflows.
+LARGEST_QUERY = 2.0**50
+
+
+class Unusable(Exception):  # noqa: N818  a reason more than an error
+    """A proposer cannot be used, or not relied on; the message says why."""
+
+
+class Proposer(Protocol):
+    """Proposes nearest points among those it was made of, by float32 squared distances.
+
+    Made of points Z (n, d), float32, and their squared norms (n,); raises :class:`Unusable`.
+
+    Attributes
+    ----------
+    relative, absolute : float
+        Bounds on the rounding of its squared distances, see above.
+    """
+
+    relative: float
+    absolute: float
+
+    def count(self, k: int) -> int:
+        """How many candidates it proposes for k neighbours."""
+
+    def propose(self, Y: Any, squares: Any, own: Any, count: int) -> tuple[Any, Any]:
+        """Squared distances (m, count), float32, and indices (m, count), int32, in any order.
+
+        ``Y`` (m, d) and ``squares`` (m,) are queries and their squared norms, ``own`` (m,) their
+        own rows, which may be left out. -1 stands for "no more points".
+        """
+
+
+class Scaled:
+    """The map from points to the float32 points that are searched.
+
+    Parameters
+    ----------
+    X : cupy.ndarray of shape (n, d)
+        The points that define centre and scale.
+
+    Attributes
+    ----------
+    scale : float
+        A power of two, so that scaling is exact.
+    radius : float
+        The largest norm of a scaled point.
+    """
+
+    def __init__(self, X: Any) -> None:
+        cp = cupy()
+        self._mean = X.mean(axis=0, dtype=np.float64)
+        widest = cp.maximum(X.max(axis=0) - self._mean, self._mean - X.min(axis=0))
+        largest = float(widest.max())
+        power = LARGEST_COORDINATE - int(np.frexp(largest)[1]) if largest > 0 else 0
+        self.scale = 2.0 ** min(max(power, -1000), 1000)
+        self.radius = 0.0
+
+    def points(self, X: Any) -> tuple[Any, Any]:
+        """Scale the points (n, d) that are searched; gives them and their squared norms."""
+        cp = cupy()
+        Z, squares = cp.empty(X.shape, np.float32), cp.empty(len(X), np.float32)
+
+        def work(rows: slice) -> None:
+            Z[rows], squares[rows] = self._scaled(X[rows])
+
+        for_each_chunk(work, len(X), bytes_per_row=16 * X.shape[1], quiet=True)
+        self.radius = 1.0001 * float(squares.max()) ** 0.5
+        return Z, squares
+
+    def queries(self, points: Any) -> tuple[Any, Any, Any]:
+        """Scale queries (m, d); gives them, their squared norms, and their reach (m,), float64.
+
+        The reach of queries too far away for float32 is infinite: what is proposed for them decides
+        nothing.
+        """
+        cp = cupy()
+        Y, squares = self._scaled(points)
+        reach = 1.0001 * cp.sqrt(squares.astype(np.float64)) + self.radius
+        return Y, squares, cp.where(squares < LARGEST_QUERY**2, reach, np.inf)
+
+    def _scaled(self, points: Any) -> tuple[Any, Any]:
+        cp = cupy()
+        Z = (points - self._mean) * self.scale
+        Z = cp.clip(Z, -LARGEST_QUERY, LARGEST_QUERY).astype(np.float32)
+        return Z, (Z * Z).sum(axis=1)

@@ -1,0 +1,237 @@
+"""The one door to cuDSS, NVIDIA's sparse direct solver, by way of nvmath-python's DirectSolver.
+
+Optional (``pip install 'lle-gpu[cudss]'``). nvmath-python 1.0 works with cuDSS 0.8 and no other, so
+whether it can be used is asked of both, and answered in words (:func:`missing`). None of this has
+run on a device yet; the calls are held against the released package's signatures in the tests.
+
+cuDSS has no row exchanges across the matrix: what it returns is checked by a solve, and repeated
+with other pivots and a larger shift where the check fails, as SuperLU's is.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import logging
+import threading
+from typing import Any
+
+import numpy as np
+
+from lle_gpu.cuda import cupy
+from lle_gpu.cuda.memory import release_unused
+from lle_gpu.progress import note
+from lle_gpu.spectral.cpu.factorisation import BACKWARD_ERROR
+from lle_gpu.spectral.gpu.normals import Normals
+from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr
+
+__all__ = ["CudssError", "Factors", "forget", "missing"]
+
+INSTALL = "pip install 'lle-gpu[cudss]'"
+# Right-hand sides solved for at once: a block of the iteration. All solves have that many, since
+# cuDSS plans for a number.
+WIDTH = 8
+# A pivot is replaced only if it is smaller than this, which is to say zero. cuDSS's default, 1e-13
+# of the matrix, is larger than eigenvalues that have to be told apart.
+PIVOT_EPSILON = 1e-200
+# Kinds of factors tried for a kind that is asked for, and by how much their shift is larger.
+ATTEMPTS = {
+    "GENERAL": (("GENERAL", 1), ("GENERAL", 100)),
+    "SPD": (("SPD", 1), ("SYMMETRIC", 1), ("SYMMETRIC", 100)),
+}
+# The threads that cuDSS orders with.
+THREADING = "libcudss_mtlayer_gomp.so.0"
+
+_lock = threading.Lock()  # cuDSS is not thread-safe
+_log = logging.getLogger("lle_gpu.cudss")
+_log.addHandler(logging.NullHandler())
+_log.propagate = False  # nvmath warns of missing threads at every solver: once is enough
+
+
+class CudssError(ValueError):
+    """cuDSS could not do it; the message says what and why."""
+
+
+@functools.cache
+def missing() -> str:
+    """What stands in the way of using cuDSS, and how to get it; empty if nothing does.
+
+    Nothing is factored for the answer, but the libraries are loaded.
+    """
+    try:
+        importlib.import_module("nvmath.sparse.advanced")
+        bindings = importlib.import_module("nvmath.bindings.cudss")
+    except ModuleNotFoundError as error:
+        if error.name == "nvmath":
+            return f"nvmath-python is not installed: {INSTALL}"
+        return f"nvmath-python is installed but its import fails: {error}. Try {INSTALL}"
+    except Exception as error:  # a broken install can raise anything
+        return f"nvmath-python is installed but its import fails: {error}. Try {INSTALL}"
+    try:
+        version = int(bindings.get_property(0)), int(bindings.get_property(1))
+    except Exception as error:  # DynamicLibNotFoundError, a RuntimeError
+        reason = str(error).strip().splitlines()[0]
+        return f"nvmath-python cannot load cuDSS: {reason}. {INSTALL} brings what it needs"
+    if version != (0, 8):
+        found = ".".join(map(str, version))
+        return f"nvmath-python 1.0 needs cuDSS 0.8, and {found} is installed: {INSTALL}"
+    return ""
+
+
+def forget() -> None:
+    """Ask again."""
+    missing.cache_clear()
+
+
+class Factors:
+    """cuDSS's factors of A + delta I, planned when this is made.
+
+    Parameters
+    ----------
+    A : Csr of shape (n, n)
+        With a place for all of its diagonal, and columns in order.
+    kind : {"GENERAL", "SPD"}
+
+    Attributes
+    ----------
+    kind : str
+        "GENERAL", "SPD", or "SYMMETRIC" where A + delta I was not definite as it is rounded.
+    permanent_bytes, peak_bytes : int
+        Of device memory, estimated.
+    fill : float
+        Nonzeros of L and U a row.
+    backward_error : float
+    """
+
+    def __init__(self, A: Csr, kind: str) -> None:
+        self._A, self.kind = A, kind
+        self._n = A.shape[0]
+        self._solver: Any = None
+        self.fill = self.backward_error = float("nan")
+        self._plan()
+
+    def _plan(self) -> None:
+        """Order and analyse. The values' array is kept: shifts are written into it."""
+        cp = cupy()
+        sparse = importlib.import_module("cupyx.scipy.sparse")
+        advanced = importlib.import_module("nvmath.sparse.advanced")
+        A = self._A
+        itype = np.int32 if A.nnz <= LARGEST_INDEX else np.int64
+        self.free()
+        release_unused()  # cuDSS allocates beside CuPy's pool
+        self._values = A.values.copy()
+        self._on_diagonal = cp.flatnonzero(A.owners() == A.columns)
+        indices = A.columns.astype(itype, copy=False), A.first.astype(itype, copy=False)
+        self._block = cp.zeros((self._n, WIDTH), dtype=A.values.dtype, order="F")
+        with _lock, _our_errors("planning"):
+            self._solver = advanced.DirectSolver(
+                sparse.csr_matrix((self._values, *indices), shape=A.shape),
+                self._block,
+                options=advanced.DirectSolverOptions(
+                    sparse_system_type=getattr(advanced.DirectSolverMatrixType, self.kind),
+                    multithreading_lib=_threading_library(),
+                    logger=_log,
+                ),
+            )
+            estimates = self._solver.plan().memory_estimates
+        self.permanent_bytes = int(estimates.permanent_device_memory)
+        self.peak_bytes = int(estimates.peak_device_memory)
+
+    def factor(self, shift: float) -> float:
+        """Factor A + delta I, delta = shift ||A||_max or, where need be, a hundred times that.
+
+        Returns
+        -------
+        float
+            delta.
+
+        Raises
+        ------
+        CudssError
+            If no solution is right.
+        """
+        scale = self._A.largest()
+        for kind, times in ATTEMPTS[self.kind]:
+            if kind != self.kind:
+                self.kind = kind
+                self._plan()
+            delta = times * shift * scale
+            self.backward_error, reason = self._attempt(delta)
+            if self.backward_error <= BACKWARD_ERROR:
+                return delta
+            note(f"cuDSS, {kind}, delta = {delta:.1e}: {reason}")
+        raise CudssError(f"no factors that solve: {reason}")
+
+    def _attempt(self, delta: float) -> tuple[float, str]:
+        """Factor, solve once: the backward error, or infinity, and what to say of it."""
+        cp, A = cupy(), self._A
+        self._values[self._on_diagonal] = A.values[self._on_diagonal] + delta
+        b = Normals(np.random.RandomState(0)).standard_normal((self._n, 1))
+        try:
+            with _lock, _our_errors("factoring"):
+                self._solver.factorization_config.pivot_eps = PIVOT_EPSILON
+                info = self._solver.factorize()
+                self.fill = float(info.lu_nnz) / self._n
+                status = int(info.info)
+            if status != 0:
+                return float("inf"), f"its factorisation stopped with info={status}"
+            x = self.solve(b)
+        except CudssError as error:
+            return float("inf"), str(error)
+        missed = abs(A.multiply(x) + delta * x - b).max()
+        sizes = Csr(abs(A.values), A.columns, A.first, A.shape)
+        norm = sizes.multiply(cp.ones((self._n, 1))).max()
+        missed = float(missed / (norm * abs(x).max() + abs(b).max()))
+        missed = missed if np.isfinite(missed) else float("inf")
+        return missed, f"backward error {missed:.1e}"
+
+    def solve(self, X: Any) -> Any:
+        """(A + delta I)^-1 X for X (n, b), in Fortran order."""
+        cp = cupy()
+        solution = cp.empty(X.shape, dtype=X.dtype, order="F")
+        for low in range(0, X.shape[1], WIDTH):
+            part = X[:, low : low + WIDTH]
+            width = part.shape[1]
+            self._block[:, :width] = part  # the others are solved for, too, and left
+            with _lock, _our_errors("solving"):
+                solution[:, low : low + width] = self._solver.solve()[:, :width]
+        return solution
+
+    def free(self) -> None:
+        """Give the device's memory back."""
+        if self._solver is not None:
+            self._solver.free()
+            self._solver = None
+
+    def __del__(self) -> None:
+        self.free()
+
+
+class _our_errors:  # noqa: N801  a context manager
+    """Whatever nvmath or cuDSS raises, as a :class:`CudssError`."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, Exception):
+            raise CudssError(f"{self._doing}: {type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _threading_library() -> str | None:
+    """Path of cuDSS's threading layer, if the wheel that brings it is installed."""
+    for distribution in ("nvidia-cudss-cu13", "nvidia-cudss-cu12"):
+        try:
+            files = importlib.metadata.files(distribution) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            if file.name == THREADING:
+                return str(file.locate())
+    note("cuDSS orders with one thread: its threading layer was not found")
+    return None

@@ -1,0 +1,175 @@
+"""nvmath-python without a GPU: the parts of DirectSolver that lle_gpu uses, on SciPy.
+
+Calls are held against the signatures of the released package (``nvmath_signatures.json``), and what
+it demands is demanded here, too: CuPy operands, compressed rows with columns in order and all
+indices of one type, right-hand sides in Fortran order, plan before factorize before solve. The
+block of right-hand sides is read where it was given, as on the device. Faults can be asked for:
+
+    no nvmath, broken import, no cudss, cudss 1.0
+    indefinite         definite matrices are found not to be: info is 3
+    inaccurate         solutions miss by a thousandth
+    cannot plan        an error in plan
+    cannot solve       an error in the third solve of a solver
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib.machinery
+import inspect
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csc_array, csr_array
+from scipy.sparse.linalg import splu
+
+SIGNATURES = json.loads(Path(__file__).with_name("nvmath_signatures.json").read_text())
+
+
+def signature(name):
+    """The recorded signature."""
+    scope = {}
+    exec(f"def function{SIGNATURES[name]}: ...", scope)
+    return inspect.signature(scope["function"])
+
+
+def checked(name, args, kwargs):
+    """The arguments as the real function would see them; a TypeError if it would refuse them."""
+    bound = signature(name).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return types.SimpleNamespace(**bound.arguments)
+
+
+def _only(what):
+    """An object with the properties of the real one: others are AttributeErrors, set or read."""
+    return type(what, (), {"__slots__": tuple(SIGNATURES[f"{what} properties"])})()
+
+
+def install(monkeypatch, cupy, *faults):
+    """Make ``nvmath`` importable, with these faults; returns the list of solvers made."""
+    solvers = []
+    MatrixType = enum.IntEnum("MatrixType", SIGNATURES["DirectSolverMatrixType"])
+
+    class Options:
+        def __init__(self, *args, **kwargs):
+            self.__dict__.update(vars(checked("DirectSolverOptions", args, kwargs)))
+            MatrixType(self.sparse_system_type)
+
+    class DirectSolver:
+        def __init__(self, *args, **kwargs):
+            given = checked("DirectSolver", args, kwargs)
+            if "no cudss" in faults:
+                raise RuntimeError("libcudss not found")
+            self.a, self.b, self.options = given.a, given.b, given.options
+            a = self.a
+            for part in (a.data, a.indices, a.indptr, self.b):
+                if not isinstance(part, cupy.ndarray):
+                    raise TypeError("The LHS must be a sparse CSR array")
+            if a.indices.dtype != a.indptr.dtype:
+                raise TypeError("The index types differ")
+            if not self.b.flags.f_contiguous or self.b.dtype != a.dtype:
+                raise TypeError("The RHS must be column-major, of the LHS's dtype")
+            self.state, self.solves = "made", 0
+            self.factorization_config = _only("FactorizationConfig")
+            solvers.append(self)
+
+        @property
+        def kind(self):
+            return MatrixType(self.options.sparse_system_type).name
+
+        def _matrix(self):
+            a = self.a
+            matrix = csr_array(
+                (a.data._array.copy(), a.indices._array, a.indptr._array), shape=a.shape
+            )
+            for low, high in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+                assert (np.diff(matrix.indices[low:high]) > 0).all(), "columns out of order"
+            if self.kind != "GENERAL":
+                assert abs(matrix - matrix.T).max() == 0, "not symmetric"
+            return csc_array(matrix)
+
+        def plan(self, *args, **kwargs):
+            checked("DirectSolver.plan", args, kwargs)
+            if "cannot plan" in faults:
+                raise RuntimeError("ALLOC_FAILED")
+            self._matrix()
+            self.state = "planned"
+            dtype = [(name, "u8") for name in SIGNATURES["memory_estimates"]]
+            estimates = np.zeros((), dtype).view(np.recarray)
+            estimates.permanent_device_memory = 40 * 8 * self.a.nnz
+            estimates.peak_device_memory = 80 * 8 * self.a.nnz
+            return types.SimpleNamespace(memory_estimates=estimates)
+
+        def factorize(self, *args, **kwargs):
+            checked("DirectSolver.factorize", args, kwargs)
+            assert self.state in ("planned", "factorized"), "factorize before plan"
+            self.lu = splu(self._matrix(), permc_spec="MMD_AT_PLUS_A")
+            self.state = "factorized"
+            info = _only("FactorizationInfo")
+            info.lu_nnz = int(self.lu.nnz)
+            info.info = 3 if self.kind == "SPD" and "indefinite" in faults else 0
+            return info
+
+        def solve(self, *args, **kwargs):
+            checked("DirectSolver.solve", args, kwargs)
+            assert self.state == "factorized", "solve before factorize"
+            self.solves += 1
+            if "cannot solve" in faults and self.solves == 3:
+                raise RuntimeError("EXECUTION_FAILED")
+            x = self.lu.solve(np.asfortranarray(self.b._array))
+            if "inaccurate" in faults:
+                noise = np.random.default_rng(self.solves).normal(size=x.shape)
+                x += 1e-3 * np.abs(x).max() * noise
+            result = cupy.empty(x.shape, dtype=x.dtype, order="F")
+            result._array[...] = x
+            return result
+
+        def free(self, *args, **kwargs):
+            checked("DirectSolver.free", args, kwargs)
+            self.state, self.a, self.b = "freed", None, None
+
+    def get_property(property_type):
+        if "no cudss" in faults:
+            raise RuntimeError('Failure finding "libcudss.so": No such file\n  searched in ...')
+        version = (1, 0) if "cudss 1.0" in faults else SIGNATURES["cuDSS it accepts"]
+        return version[property_type]
+
+    contents = {
+        "nvmath": {},
+        "nvmath.bindings": {},
+        "nvmath.bindings.cudss": {"get_property": get_property},
+        "nvmath.sparse": {},
+        "nvmath.sparse.advanced": {
+            "DirectSolver": DirectSolver,
+            "DirectSolverMatrixType": MatrixType,
+            "DirectSolverOptions": Options,
+        },
+    }
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name in contents:
+                if "no nvmath" in faults:
+                    raise ModuleNotFoundError(f"No module named {name!r}", name="nvmath")
+                return importlib.machinery.ModuleSpec(name, self, is_package=True)
+            return None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            if "broken import" in faults:
+                raise ImportError("libsomething.so: cannot open shared object file")
+            vars(module).update(contents[module.__name__])
+
+    for name in list(sys.modules):
+        if name == "nvmath" or name.startswith("nvmath."):
+            monkeypatch.delitem(sys.modules, name)
+    for name in contents:  # what is imported from here on is forgotten afterwards
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    return solvers
