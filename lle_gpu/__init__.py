@@ -11,6 +11,8 @@ from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.exceptions import (
     DisconnectedGraphError,
     DisconnectedGraphWarning,
+    GpuFallbackWarning,
+    GpuMemoryError,
     GpuUnavailableError,
     MemoryLimitError,
 )
@@ -23,6 +25,8 @@ __version__ = "0.1.0"
 __all__ = [
     "DisconnectedGraphError",
     "DisconnectedGraphWarning",
+    "GpuFallbackWarning",
+    "GpuMemoryError",
     "GpuUnavailableError",
     "LocallyLinearEmbedding",
     "MemoryEstimate",

@@ -1,20 +1,122 @@
-"""The boundary: what comes in becomes a float array that the stages can trust, or an error."""
+"""The boundary: what comes in becomes a float array that the stages can trust, or an error.
+
+Everything that NumPy can read becomes a NumPy array, by scikit-learn's rules. CuPy arrays stay
+CuPy arrays, by the same rules.
+"""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
 
 from lle_gpu.constraints import METHODS
+from lle_gpu.cuda import cupy
 
-__all__ = ["FLOAT_DTYPES", "check_range", "check_sizes", "check_values"]
+__all__ = [
+    "FLOAT_DTYPES",
+    "HostIndexed",
+    "as_kind_of",
+    "as_points",
+    "check_range",
+    "check_sizes",
+    "check_values",
+    "is_device_array",
+    "on_device",
+    "to_device",
+    "to_host",
+]
 
 # Others are converted to the first.
 FLOAT_DTYPES = [np.float64, np.float32]
 # Squares of differences, summed over features, must neither overflow nor vanish.
 LARGEST, SMALLEST = 1e150, 1e-150
+
+
+def as_points(
+    X: Any, *, estimator: Any, reset: bool | None = None, least: int = 1
+) -> NDArray[Any]:
+    """Make a float array (n, d) of what the user gave.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+    estimator : estimator or str
+        Named in errors.
+    reset : bool or None
+        Whether to remember the number and names of the features in ``estimator`` (True), to compare
+        them with what it remembers (False), or to leave it alone (None).
+    least : int
+        Rows that there must be.
+
+    Returns
+    -------
+    ndarray of shape (n, d), float32 or float64, finite
+        CuPy's if X is, in C order and on the same device; else NumPy's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As scikit-learn's ``check_array``.
+    """
+    if is_device_array(X):
+        if reset is not None:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return _device_points(X, estimator, least)
+    options: dict[str, Any] = {"dtype": FLOAT_DTYPES, "ensure_min_samples": least}
+    if reset is None:
+        return check_array(X, estimator=estimator, **options)
+    return validate_data(estimator, X, reset=reset, **options)
+
+
+def _device_points(X: Any, estimator: Any, least: int) -> Any:
+    """``check_array`` for CuPy's arrays: its rules, its words."""
+    cp = cupy()
+    name = estimator if isinstance(estimator, str) else type(estimator).__name__
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array of shape {X.shape} instead. Reshape your data "
+            "using X.reshape(-1, 1) if it has a single feature, or X.reshape(1, -1) if it is a "
+            "single sample."
+        )
+    if X.dtype.kind not in "fiub":
+        what = "Complex data not supported" if X.dtype.kind == "c" else f"dtype {X.dtype}"
+        raise ValueError(f"{what}: {name} takes real numbers, such as float32 or float64")
+    for count, needed, of in ((X.shape[0], least, "sample"), (X.shape[1], 1, "feature")):
+        if count < needed:
+            raise ValueError(
+                f"Found array with {count} {of}(s) (shape={X.shape}) while a minimum of {needed} "
+                f"is required by {name}."
+            )
+    if X.dtype not in FLOAT_DTYPES:
+        X = X.astype(FLOAT_DTYPES[0])
+    X = cp.ascontiguousarray(X)
+    if not bool(cp.isfinite(X).all()):
+        what = "NaN" if bool(cp.isnan(X).any()) else "infinity"
+        raise ValueError(f"Input X contains {what}. {name} does not accept missing values.")
+    return X
+
+
+def is_device_array(X: Any) -> bool:
+    """Whether X is a CuPy array (which can be told without importing CuPy)."""
+    return type(X).__module__.partition(".")[0] == "cupy" and hasattr(X, "dtype")
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """A CuPy array's numbers as NumPy's; a NumPy array as it is."""
+    return array.get() if is_device_array(array) else array
+
+
+def as_kind_of(X: Any, array: Any) -> Any:
+    """``array`` as NumPy's if X is NumPy's, as CuPy's, on X's device, if X is CuPy's."""
+    if not is_device_array(X):
+        return to_host(array)
+    with X.device:
+        return cupy().asarray(array)
 
 
 def check_sizes(
@@ -60,7 +162,7 @@ def check_values(X: NDArray[Any], *, solver: str) -> None:
     ValueError
         If all points are equal, or if squared distances would overflow or vanish in float64.
     """
-    extent = float((X.max(axis=0).astype(float) - X.min(axis=0).astype(float)).max())
+    extent = float((X.max(axis=0).astype(np.float64) - X.min(axis=0).astype(np.float64)).max())
     if extent == 0:
         raise ValueError(
             f"Error in determining null-space with {solver.upper()}: all {len(X)} points of X are "
@@ -82,9 +184,48 @@ def check_range(X: NDArray[Any]) -> None:
     ------
     ValueError
     """
-    largest = float(np.abs(X).max())
+    largest = float(abs(X).max())
     if largest >= LARGEST:
         raise ValueError(
             f"the largest entry of X is {largest:.3g} in size: it must be below {LARGEST:g}, or "
             "squared distances overflow. Check how X was scaled."
         )
+
+
+def to_device(array: Any) -> Any:
+    """Bring a NumPy array to the current device; a CuPy array of that device is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        For a CuPy array on another device: copies between devices are the caller's to make.
+    """
+    cp = cupy()
+    if is_device_array(array):
+        current = cp.cuda.Device().id
+        if array.device.id != current:
+            raise ValueError(
+                f"an array is on GPU {array.device.id}, the computation on GPU {current}: all "
+                "arrays must be on one device. Copy it there (with cupy.cuda.Device"
+                f"({current}): array = cupy.array(array)), or fit on its device."
+            )
+    return cp.ascontiguousarray(cp.asarray(array))
+
+
+def on_device(array: Any) -> AbstractContextManager[Any]:
+    """Context in which the current device is the array's, or stays as it is for NumPy's."""
+    cp = cupy()
+    return cp.cuda.Device(array.device.id if is_device_array(array) else None)
+
+
+class HostIndexed:
+    """Rows of a CuPy array, picked by NumPy arrays of row numbers."""
+
+    def __init__(self, X: Any) -> None:
+        self._X = X
+
+    def __len__(self) -> int:
+        return len(self._X)
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> Any:
+        return self._X[cupy().asarray(rows)]

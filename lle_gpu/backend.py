@@ -1,26 +1,32 @@
 """The stages of one device, bound once; everything below the boundary is device-blind.
 
-A GPU backend is a second instance of :class:`Backend`, made of functions with the same names and
-contracts. No stage asks where it runs.
+The CPU's functions and the GPU's have the same names and contracts. No stage asks where it runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Backend", "cpu_backend"]
+__all__ = ["Backend", "cpu_backend", "gpu_backend"]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """The stages' functions on one device.
+    """The stages' functions on one device, and the way to it and back.
 
     Attributes
     ----------
-    name : str
-        "cpu" (later also "gpu"); the estimator's ``device_``.
+    name : {"cpu", "gpu"}
+        The estimator's ``device_``.
+    asarray : callable
+        A NumPy or CuPy array -> the same numbers in this device's kind of array.
+    at : callable
+        An array -> the context in which work on it is to be done (a CuPy array's own device).
+    rows_of : callable
+        X -> an object whose ``X[rows]`` takes NumPy arrays of row numbers, on any device.
     neighbor_search : callable
         (X, n_neighbors, algorithm=, metric=, n_jobs=) -> searcher with ``kneighbors``.
     constraints : mapping of str to callable
@@ -31,24 +37,34 @@ class Backend:
         (points, X, index, reg=, n_jobs=) -> weights.
     weighted_means : callable
         (weights, index, values, n_jobs=) -> sum_j weights_ij values_index[i,j].
+    out_of_memory : tuple of exception types
+        What is raised when the device's own memory does not do.
     """
 
     name: str
+    asarray: Callable[[Any], Any]
+    at: Callable[[Any], AbstractContextManager[Any]]
+    rows_of: Callable[[Any], Any]
     neighbor_search: Callable[..., Any]
     constraints: Mapping[str, Callable[..., Any]]
     bottom_vectors: Callable[..., Any]
     barycentric_weights: Callable[..., Any]
     weighted_means: Callable[..., Any]
+    out_of_memory: tuple[type[BaseException], ...]
 
 
 def cpu_backend() -> Backend:
     """NumPy, SciPy and scikit-learn."""
+    from lle_gpu.arrays import to_host
     from lle_gpu.constraints import cpu as constraints
     from lle_gpu.neighbors.cpu import NeighborSearch
     from lle_gpu.spectral.cpu import bottom_vectors
 
     return Backend(
         name="cpu",
+        asarray=to_host,
+        at=nullcontext,
+        rows_of=lambda X: X,
         neighbor_search=NeighborSearch,
         constraints={
             "standard": constraints.standard,
@@ -59,4 +75,31 @@ def cpu_backend() -> Backend:
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,
+        out_of_memory=(),
+    )
+
+
+def gpu_backend() -> Backend:
+    """CuPy, this package's CUDA kernels, and cuML, cuVS and cuDSS where they are installed."""
+    from lle_gpu.arrays import HostIndexed, on_device, to_device
+    from lle_gpu.constraints import gpu as constraints
+    from lle_gpu.neighbors.gpu import NeighborSearch
+    from lle_gpu.spectral.gpu import bottom_vectors
+
+    return Backend(
+        name="gpu",
+        asarray=to_device,
+        at=on_device,
+        rows_of=HostIndexed,
+        neighbor_search=NeighborSearch,
+        constraints={
+            "standard": constraints.standard,
+            "modified": constraints.modified,
+            "hessian": constraints.hessian,
+            "ltsa": constraints.ltsa,
+        },
+        bottom_vectors=bottom_vectors,
+        barycentric_weights=constraints.barycentric_weights,
+        weighted_means=constraints.weighted_means,
+        out_of_memory=(MemoryError,),  # CuPy's and RMM's are such
     )

@@ -121,7 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     info = commands.add_parser("info", help="versions, threads, and what a GPU would need")
-    info.set_defaults(run=lambda arguments: _print(lle_gpu.show_config()))
+    info.set_defaults(run=lambda arguments: _print(lle_gpu.show_config(imports=arguments.imports)))
+    info.add_argument(
+        "--imports",
+        action="store_true",
+        help="import NVIDIA's libraries, too, to see whether that works; takes seconds",
+    )
 
     embed = commands.add_parser(
         "embed",

@@ -1,20 +1,28 @@
 """Which device: what is there, what was asked for, and how to get what is missing.
 
-Importing CuPy proves nothing: it succeeds on machines without a driver. A GPU counts as usable when
-a device is there and CuPy can compile, launch and synchronise a kernel on it.
+Whether a GPU is usable is found out by :mod:`lle_gpu.cuda.probe`, by running a kernel on it.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
 from dataclasses import dataclass
+from typing import Any
 
-from lle_gpu.backend import Backend, cpu_backend
+from lle_gpu.backend import Backend, cpu_backend, gpu_backend
+from lle_gpu.cuda.inventory import (
+    CUPY_DISTRIBUTIONS,
+    LIBRARIES,
+    device_facts,
+    import_error,
+    version,
+)
+from lle_gpu.cuda.probe import find_device
 from lle_gpu.exceptions import GpuUnavailableError
+from lle_gpu.neighbors import CPU_ALGORITHMS, EUCLIDEAN, GPU_ALGORITHMS
+from lle_gpu.progress import note
 
 __all__ = ["DEVICES", "GpuStatus", "find_gpu", "resolve", "show_config"]
 
@@ -42,67 +50,73 @@ class GpuStatus:
 
 def find_gpu() -> GpuStatus:
     """Look for a GPU that CuPy can use. Never raises; imports CuPy if it is installed."""
-    if importlib.util.find_spec("cupy") is None:
-        return GpuStatus(
-            False,
-            "",
-            (
-                "CuPy is not installed: pip install 'lle-gpu[gpu-cuda13]' "
-                "(or [gpu-cuda12], by the CUDA version that nvidia-smi shows)",
-            ),
-        )
     try:
-        import cupy
-    except Exception as error:  # a broken install can raise anything: report it
-        return GpuStatus(False, "", (f"CuPy is installed but its import fails: {error}",))
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CUDARuntimeError without a driver, ImportError without libcudart
-        return GpuStatus(False, "", (f"CuPy finds no NVIDIA driver or device: {error}",))
-    if count == 0:
-        return GpuStatus(False, "", ("CuPy finds no NVIDIA device",))
-    try:
-        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-        probe = cupy.RawKernel('extern "C" __global__ void probe(int* x) { *x = 1; }', "probe")
-        x = cupy.zeros(1, dtype=cupy.int32)
-        probe((1,), (1,), (x,))
-        if int(x[0]) != 1:
-            raise RuntimeError("the kernel ran and wrote nothing")
-    except Exception as error:  # compiler, driver or device trouble: all mean "not usable"
-        return GpuStatus(False, "", (f"CuPy cannot run a kernel on the device: {error}",))
-    return GpuStatus(True, name, ())
+        return GpuStatus(True, find_device(), ())
+    except GpuUnavailableError as error:
+        return GpuStatus(False, "", (str(error),))
 
 
-def resolve(device: str) -> Backend:
+def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") -> Backend:
     """Choose the backend, once, at the boundary.
 
     Parameters
     ----------
     device : {"auto", "cpu", "gpu", "cuda"}
-        This version has the CPU backend alone, so ``auto`` is the CPU.
+        "auto" is the GPU where one is usable and has what the other two parameters ask for.
+    metric, algorithm
+        Of the neighbour search; the GPU knows the Euclidean metric and algorithms of its own.
 
     Raises
     ------
     GpuUnavailableError
-        For "gpu" or "cuda"; there is no silent falling back.
+        If the GPU is asked for, by ``device`` or ``algorithm``, and cannot be used. There is no
+        silent falling back.
+    ValueError
+        If ``device`` and the other two exclude each other.
     """
-    if device in ("auto", "cpu"):
+    for_gpu = algorithm in GPU_ALGORITHMS
+    if device == "cpu" and for_gpu:
+        raise ValueError(
+            f"neighbors_algorithm={algorithm!r} searches on the GPU, and device='cpu' was asked "
+            f"for. Use device='auto' or 'gpu', or one of 'auto', {_listed(CPU_ALGORITHMS)}."
+        )
+    why_cpu = ""
+    if not (isinstance(metric, str) and metric in EUCLIDEAN):
+        why_cpu = f"metric={metric!r} is not the Euclidean one"
+    elif algorithm in CPU_ALGORITHMS:
+        why_cpu = f"neighbors_algorithm={algorithm!r} is the CPU's"
+    if why_cpu and (for_gpu or device in ("gpu", "cuda")):
+        raise ValueError(
+            f"{why_cpu}, which the GPU's neighbour search does not know. Use device='cpu', or "
+            f"metric='euclidean' with one of 'auto', {_listed(GPU_ALGORITHMS)}."
+        )
+    if device == "cpu" or (device == "auto" and why_cpu):
         return cpu_backend()
     status = find_gpu()
-    missing = list(status.missing)
-    missing.append(
-        f"lle_gpu {_version('lle-gpu')} has no GPU backend yet"
-        + (f"; the GPU itself is usable ({status.name})" if status.usable else "")
-    )
+    if status.usable:
+        if device == "auto":
+            note(f"device: {status.name}")
+        return gpu_backend()
+    if device == "auto" and not for_gpu:
+        return cpu_backend()
+    asked = f"device={device!r}" if not for_gpu else f"neighbors_algorithm={algorithm!r}"
     raise GpuUnavailableError(
-        f"device={device!r} cannot be used here. "
-        + ". ".join(missing)
-        + ". Use device='auto' or device='cpu' to run on the CPU."
+        f"{asked} cannot be used here. "
+        + ". ".join(status.missing)
+        + ". Use device='auto' or device='cpu'"
+        + (" with neighbors_algorithm='auto'" if for_gpu else "")
+        + " to run on the CPU."
     )
 
 
-def show_config() -> str:
+def show_config(*, imports: bool = False) -> str:
     """Report versions, threads, and what is there or missing for the GPU (``lle-gpu info``).
+
+    Parameters
+    ----------
+    imports : bool, default=False
+        Import NVIDIA's libraries, too, each in a process of its own (seconds), to see whether that
+        works. Without it only their versions are looked at.
 
     Examples
     --------
@@ -113,16 +127,15 @@ def show_config() -> str:
     from threadpoolctl import threadpool_info
 
     lines = [
-        f"lle_gpu {_version('lle-gpu')}",
-        f"  python         {platform.python_version()} ({sys.executable})",
-        f"  platform       {platform.platform()}, {os.cpu_count()} cores",
+        f"lle_gpu {version('lle-gpu')}",
+        _line("python", f"{platform.python_version()} ({sys.executable})"),
+        _line("platform", f"{platform.platform()}, {os.cpu_count()} cores"),
     ]
-    lines.extend(f"  {name:<14} {_version(name)}" for name in ("numpy", "scipy", "scikit-learn"))
+    lines.extend(_line(name, version(name)) for name in ("numpy", "scipy", "scikit-learn"))
     for pool in threadpool_info():
-        version = f" {pool['version']}" if pool.get("version") else ""
+        of = f" {pool['version']}" if pool.get("version") else ""
         lines.append(
-            f"  {pool['user_api']:<14} {pool['internal_api']}{version}, "
-            f"{pool['num_threads']} threads"
+            _line(pool["user_api"], f"{pool['internal_api']}{of}, {pool['num_threads']} threads")
         )
     lines.append("optional")
     for name, purpose, extra in (
@@ -131,20 +144,46 @@ def show_config() -> str:
         ("pyarrow", "Parquet files", "plot"),
         ("tapkee", "the benchmarks' second opponent", "bench"),
     ):
-        found = _version(name)
-        hint = found or f"missing ({purpose}): pip install 'lle-gpu[{extra}]'"
-        lines.append(f"  {name:<14} {hint}")
-    lines.append("GPU")
+        hint = f"missing ({purpose}): pip install 'lle-gpu[{extra}]'"
+        lines.append(_line(name, version(name) or hint))
+    return "\n".join([*lines, "GPU", *_gpu_lines(imports)])
+
+
+def _gpu_lines(imports: bool) -> list[str]:
+    """The device, CuPy, and NVIDIA's libraries: found, missing or unfit, and what to do."""
     status = find_gpu()
-    lines.append(f"  usable         {'yes, ' + status.name if status.usable else 'no'}")
-    lines.extend(f"  missing        {reason}" for reason in status.missing)
-    lines.append("  backend        none in this version: every device='auto' runs on the CPU")
-    return "\n".join(lines)
+    lines = [_line("usable", f"yes, {status.name}" if status.usable else "no")]
+    lines.extend(_line("missing", reason) for reason in status.missing)
+    if status.usable:
+        facts = device_facts()
+        free, total = facts["free_bytes"], facts["total_bytes"]
+        driver = f"{facts['driver']}, " if facts["driver"] else ""
+        lines += [
+            _line(
+                "device",
+                f"compute capability {facts['compute_capability']}, "
+                f"{facts['multiprocessors']} multiprocessors",
+            ),
+            _line("memory", f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"),
+            _line("driver", f"{driver}up to CUDA {facts['cuda_of_driver']}"),
+            _line("CUDA", f"{facts['cuda_runtime']}, CuPy's"),
+        ]
+    several = [f"{name} {version(name)}" for name in CUPY_DISTRIBUTIONS if version(name)]
+    if several:
+        clash = "; these exclude each other: uninstall all, install one" if several[1:] else ""
+        lines.append(_line("cupy", ", ".join(several) + clash))
+    for library in LIBRARIES:
+        text = library.state()
+        if imports and not text.startswith("missing"):
+            error = import_error(library)
+            text += f"; its import fails: {error}" if error else "; can be imported"
+        lines.append(_line(library.name, text))
+    return lines
 
 
-def _version(distribution: str) -> str:
-    """Installed version of a distribution, or an empty string."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def _line(name: str, text: str) -> str:
+    return f"  {name:<14} {text}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names))

@@ -65,6 +65,7 @@ def settle_graph(
     Parameters
     ----------
     X : ndarray of shape (n, d)
+        Or, of points on another device, what takes row numbers as it does.
     index : ndarray of shape (n, k)
         Row i holds the neighbours of point i.
     disconnected : {"warn", "raise", "largest", "bridge"}
@@ -145,7 +146,7 @@ def _check_part(X: NDArray[Any], n: int, n_components: int) -> None:
     """Raise if the part X (m, d) that is left of n points cannot be embedded."""
     if len(X) <= n_components:
         why = f"n_components={n_components} needs at least {n_components + 1}"
-    elif not np.ptp(X, axis=0).any():
+    elif not (X.max(axis=0) != X.min(axis=0)).any():
         why = "these are all equal"
     else:
         return

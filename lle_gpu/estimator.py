@@ -13,12 +13,11 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from lle_gpu.arrays import FLOAT_DTYPES, check_range
+from lle_gpu.arrays import FLOAT_DTYPES, as_kind_of, as_points, check_range
 from lle_gpu.device import resolve
-from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed
+from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.progress import report_verbosely
 from lle_gpu.spectral import Spectrum
@@ -65,8 +64,10 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     modified_tol : float, default=1e-12
         Below it the ones are taken to be orthogonal to a point's almost-null space (method
         "modified").
-    neighbors_algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
-        How neighbours are searched; the result is the same.
+    neighbors_algorithm : {"auto", "brute", "kd_tree", "ball_tree", "cupy", "cuml", "cuvs"}, \
+default="auto"
+        How neighbours are searched; the result is the same. The last three search on the GPU, the
+        three before them on the CPU; "auto" is the best one there is on the device.
     random_state : int, RandomState instance or None, default=None
         Start of the Lanczos iteration. None is a fixed start, so that the same input gives the
         same bits.
@@ -74,7 +75,10 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Threads. None and -1 mean all cores. (The brute-force neighbour search and the dense
         solver use as many as OpenMP and BLAS are set to.)
     device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
-        This version runs on the CPU; "gpu" and "cuda" raise, and say what is missing.
+        Where to fit. "auto" is the GPU if CuPy finds one and it knows the metric and the
+        neighbours' algorithm, else the CPU; where the GPU's memory does not do, it warns and goes
+        over to the CPU. "gpu" (or "cuda") raises, and says what is missing. CuPy arrays are worked
+        on on their own device.
     metric : str or callable, default="euclidean"
         For the neighbour search: any metric of :class:`sklearn.neighbors.NearestNeighbors` that
         needs no parameters, or a function of two rows. The weights and tangent planes are
@@ -117,8 +121,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ``disconnected="largest"`` left points out.
     bridged_rows_ : ndarray of int
         The rows to which ``disconnected="bridge"`` gave other neighbours, ascending.
-    device_ : str
-        Where the fit ran.
+    device_ : {"cpu", "gpu"}
+        Where the fit ran; :meth:`transform` runs there, too.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only if X had column names.
@@ -134,7 +138,9 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         A ValueError. For ``disconnected="raise"``, if the graph is in pieces; for "largest" and
         "bridge", if too few points or neighbours are left.
     GpuUnavailableError
-        For ``device="gpu"``.
+        For ``device="gpu"``, if there is no GPU to use.
+    GpuMemoryError
+        A MemoryError. For ``device="gpu"``, if its memory does not do.
 
     Warns
     -----
@@ -143,6 +149,8 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         that no constraint holds.
     ConvergenceWarning
         If the vectors are not known to be right to ``tol``.
+    GpuFallbackWarning
+        For ``device="auto"``, if the GPU's memory did not do and the CPU took over.
 
     References
     ----------
@@ -227,22 +235,21 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ----------
         X : array-like of shape (n_samples, n_features)
             float32 or float64; other types are converted to float64. Kept for :meth:`transform`
-            and not copied: do not change it afterwards.
+            and not copied: do not change it afterwards. CuPy arrays stay on their device, and what
+            comes back is CuPy's.
         y : ignored
 
         Returns
         -------
         self
         """
-        backend = resolve(self.device)
         # Everything happens on a copy, whose state is taken over in one step: an error or an
         # interrupt leaves the estimator as it was.
         fitted = copy.copy(self)
-        X = validate_data(fitted, X, dtype=FLOAT_DTYPES, ensure_min_samples=2)
+        X = as_points(X, estimator=fitted, reset=True, least=2)
         parameters = self.get_params(deep=False)
-        del parameters["device"]
         with report_verbosely(parameters.pop("verbose")):
-            result = embed(X, backend, **parameters)
+            result, backend = embed_on(parameters.pop("device"), X, **parameters)
         fitted.embedding_ = result.coordinates
         fitted.reconstruction_error_ = result.spectrum.error
         fitted.spectrum_ = result.spectrum
@@ -283,7 +290,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ndarray of shape (m, n_components), float32 if X is, else float64
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
+        X = as_points(X, estimator=self, reset=False)
         check_range(X)
         with report_verbosely(self.verbose):
             return self._interpolate(X, self.nbrs_, self.embedding_)
@@ -303,29 +310,33 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ndarray of shape (m, n_features), float32 if X is, else float64
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=FLOAT_DTYPES, estimator=self)
+        X = as_points(X, estimator=self)
         check_range(X)
         if X.shape[1] != self.embedding_.shape[1]:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but the embedding has {self.embedding_.shape[1]}"
             )
         with report_verbosely(self.verbose):
-            search = resolve(self.device_).neighbor_search(
-                self.embedding_, self.nbrs_.n_neighbors, n_jobs=self.n_jobs
-            )
+            backend = resolve(self.device_)
+            with backend.at(self.nbrs_.X):
+                search = backend.neighbor_search(
+                    backend.asarray(self.embedding_), self.nbrs_.n_neighbors, n_jobs=self.n_jobs
+                )
             return self._interpolate(X, search, self.nbrs_.X)
 
     def _interpolate(self, X: NDArray[Any], search: Any, values: NDArray[Any]) -> NDArray[Any]:
-        result = interpolate(
-            X,
-            search,
-            values,
-            n_neighbors=search.n_neighbors,
-            reg=self.reg,
-            backend=resolve(self.device_),
-            n_jobs=self.n_jobs,
-        )
-        return result.astype(X.dtype, copy=False)
+        backend = resolve(self.device_)
+        with backend.at(self.nbrs_.X):
+            result = interpolate(
+                backend.asarray(X),
+                search,
+                backend.asarray(values),
+                n_neighbors=search.n_neighbors,
+                reg=self.reg,
+                backend=backend,
+                n_jobs=self.n_jobs,
+            )
+            return as_kind_of(X, result.astype(X.dtype, copy=False))
 
     @property
     def _n_features_out(self) -> int:

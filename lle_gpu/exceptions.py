@@ -8,6 +8,8 @@ import warnings
 __all__ = [
     "DisconnectedGraphError",
     "DisconnectedGraphWarning",
+    "GpuFallbackWarning",
+    "GpuMemoryError",
     "GpuUnavailableError",
     "MemoryLimitError",
     "warn_user",
@@ -16,6 +18,14 @@ __all__ = [
 
 class GpuUnavailableError(RuntimeError):
     """``device="gpu"`` was asked for and cannot be had; the message says what is missing."""
+
+
+class GpuMemoryError(MemoryError):
+    """``device="gpu"`` was asked for, and its memory does not do; the message says what may."""
+
+
+class GpuFallbackWarning(RuntimeWarning):
+    """``device="auto"`` began on the GPU and went on on the CPU; the message says why."""
 
 
 class MemoryLimitError(ValueError, MemoryError):

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from lle_gpu.arrays import FLOAT_DTYPES, check_sizes, check_values
-from lle_gpu.backend import Backend
+from lle_gpu.arrays import as_kind_of, as_points, check_sizes, check_values, to_host
+from lle_gpu.backend import Backend, cpu_backend
 from lle_gpu.constraints import METHODS
 from lle_gpu.device import DEVICES, resolve
 from lle_gpu.disconnected import DISCONNECTED, Graph, settle_graph
-from lle_gpu.exceptions import warn_user
+from lle_gpu.exceptions import GpuFallbackWarning, GpuMemoryError, MemoryLimitError, warn_user
 from lle_gpu.memory import check_memory, estimate_memory, parse_memory
 from lle_gpu.neighbors import ALGORITHMS
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.progress import report_verbosely, stage
 from lle_gpu.spectral import SOLVERS, Spectrum
 
-__all__ = ["PARAMETER_CONSTRAINTS", "Embedding", "embed", "locally_linear_embedding"]
+__all__ = [
+    "PARAMETER_CONSTRAINTS",
+    "Embedding",
+    "embed",
+    "embed_on",
+    "locally_linear_embedding",
+]
 
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -55,7 +60,7 @@ class Embedding:
 
     Attributes
     ----------
-    coordinates : ndarray of shape (n, n_components), in X's dtype
+    coordinates : array of shape (n, n_components), in X's dtype
     spectrum : Spectrum
     search : NeighborSearch
         Over X, for points that come later.
@@ -70,6 +75,51 @@ class Embedding:
     search: Any
     embedded_rows: NDArray[np.int64]
     bridged_rows: NDArray[np.int64]
+
+
+def embed_on(device: str, X: Any, **parameters: Any) -> tuple[Embedding, Backend]:
+    """Run :func:`embed` where ``device`` says, and give back what X is.
+
+    Returns
+    -------
+    embedding : Embedding
+        Its coordinates are CuPy's if X is, else NumPy's.
+    backend : Backend
+        On which it was made.
+
+    Raises
+    ------
+    GpuUnavailableError
+    GpuMemoryError
+        For "gpu" or "cuda", if the device's memory does not do.
+
+    Warns
+    -----
+    GpuFallbackWarning
+        For "auto", if it does not and the CPU takes over.
+    """
+    backend = resolve(
+        device, metric=parameters["metric"], algorithm=parameters["neighbors_algorithm"]
+    )
+    try:
+        with backend.at(X):
+            result = embed(backend.asarray(X), backend, **parameters)
+    except backend.out_of_memory as error:
+        if isinstance(error, MemoryLimitError):  # the user's limit, not the device's
+            raise
+        what = f"the memory of the GPU does not do for {X.shape[0]} x {X.shape[1]} points ({error})"
+        if device != "auto":
+            raise GpuMemoryError(
+                f"device={device!r}: {what}. Use device='auto' or 'cpu', embed fewer points "
+                "(transform() places the others), or take a smaller n_neighbors or float32."
+            ) from error
+        warn_user(
+            f"{what}: the fit was made on the CPU. Use device='cpu' to go there at once.",
+            GpuFallbackWarning,
+        )
+        backend = cpu_backend()
+        result = embed(to_host(X), backend, **parameters)
+    return replace(result, coordinates=as_kind_of(X, result.coordinates)), backend
 
 
 def embed(
@@ -92,7 +142,11 @@ def embed(
     disconnected: str,
     memory_limit: float | str | None,
 ) -> Embedding:
-    """Run the stages on validated data; the parameters are those of the estimator."""
+    """Run the stages on validated data; the parameters are those of the estimator.
+
+    X is an array of the backend's; so are the coordinates. The neighbours' graph alone, n x k
+    integers, is looked at on the host.
+    """
     n, d = X.shape
     check_sizes((n, d), method=method, n_neighbors=n_neighbors, n_components=n_components)
     limit = parse_memory(memory_limit)
@@ -127,18 +181,19 @@ def embed(
             index = index.astype(np.int32)  # half the memory from here on
     with stage("graph"):
         graph = settle_graph(
-            X,
-            index,
+            backend.rows_of(X),
+            to_host(index),
             disconnected=disconnected,
             method=method,
             n_components=n_components,
-            search_in=search_in,
+            search_in=lambda points: _OnHost(search_in(points)),
         )
     whole = len(graph.embedded_rows) == n
-    part = X if whole else X[graph.embedded_rows]
+    part = X if whole else backend.rows_of(X)[graph.embedded_rows]
+    index = backend.asarray(graph.index)
     with stage("constraints", len(part)):
         build = backend.constraints[method]
-        constraints = build(part, graph.index, n_components, n_jobs=n_jobs, **options)
+        constraints = build(part, index, n_components, n_jobs=n_jobs, **options)
     vectors, spectrum = backend.bottom_vectors(
         constraints,
         n_components,
@@ -171,6 +226,17 @@ def embed(
     )
 
 
+class _OnHost:
+    """A search whose answers are NumPy's arrays."""
+
+    def __init__(self, search: Any) -> None:
+        self._search = search
+
+    def kneighbors(self, *args: Any, **options: Any) -> Any:
+        found = self._search.kneighbors(*args, **options)
+        return tuple(map(to_host, found)) if isinstance(found, tuple) else to_host(found)
+
+
 def _with_the_rest(
     X: NDArray[Any],
     part: NDArray[Any],
@@ -184,10 +250,10 @@ def _with_the_rest(
 ) -> NDArray[np.float64]:
     """Coordinates (n, q) of all points from those of a part (m, q): the rest as new points."""
     coordinates = np.empty((len(X), vectors.shape[1]))
-    coordinates[graph.embedded_rows] = vectors
+    coordinates[graph.embedded_rows] = to_host(vectors)
     rest = np.setdiff1d(np.arange(len(X)), graph.embedded_rows)
-    coordinates[rest] = interpolate(
-        X[rest],
+    placed = interpolate(
+        backend.rows_of(X)[rest],
         search_in(part),
         vectors,
         n_neighbors=n_neighbors,
@@ -195,7 +261,8 @@ def _with_the_rest(
         backend=backend,
         n_jobs=n_jobs,
     )
-    return coordinates
+    coordinates[rest] = to_host(placed)
+    return backend.asarray(coordinates)
 
 
 @validate_params(  # type: ignore[untyped-decorator]
@@ -260,13 +327,11 @@ neighbors_algorithm, device, metric, disconnected, memory_limit, verbose
     if isinstance(X, NearestNeighbors):
         check_is_fitted(X)
         X = X._fit_X
-    X = check_array(
-        X, dtype=FLOAT_DTYPES, ensure_min_samples=2, estimator="locally_linear_embedding"
-    )
+    X = as_points(X, estimator="locally_linear_embedding", least=2)
     with report_verbosely(verbose):
-        result = embed(
+        result, _ = embed_on(
+            device,
             X,
-            resolve(device),
             n_neighbors=n_neighbors,
             n_components=n_components,
             reg=reg,

@@ -54,7 +54,7 @@ def interpolate(
     with stage("weights", len(points)):
         weights = backend.barycentric_weights(points, search.X, index, reg=reg, n_jobs=n_jobs)
         coincides = distance[:, 0] == 0
-        weights[coincides] = 0.0
-        weights[coincides, 0] = 1.0
+        weights *= ~coincides[:, None]
+        weights[:, 0] += coincides
     with stage("means", len(points)):
         return backend.weighted_means(weights, index, values, n_jobs=n_jobs)

@@ -27,6 +27,8 @@ def test_public_names():
     assert set(lle_gpu.__all__) == {
         "DisconnectedGraphError",
         "DisconnectedGraphWarning",
+        "GpuFallbackWarning",
+        "GpuMemoryError",
         "GpuUnavailableError",
         "MemoryEstimate",
         "MemoryLimitError",
@@ -90,13 +92,15 @@ def test_importing_brings_no_optional_package():
 def test_nothing_imports_upward():
     """Each room imports only from the rooms before it, and from what all share."""
     shared = {"exceptions", "progress", "parallel"}
+    below = shared | {"cuda"}
     allowed = {
-        "neighbors": shared,
-        "constraints": shared | {"constraints"},
+        "cuda": shared,
+        "neighbors": below,
+        "constraints": below | {"constraints"},
         "memory": {"constraints", "exceptions"},
-        "spectral": shared | {"constraints", "neighbors", "memory", "spectral"},
-        "backend": {"constraints", "neighbors", "spectral"},
-        "arrays": {"constraints"},
+        "spectral": below | {"constraints", "neighbors", "memory", "spectral"},
+        "arrays": {"constraints", "cuda"},
+        "backend": {"arrays", "constraints", "neighbors", "spectral"},
         "out_of_sample": shared | {"backend"},
     }
     for path in sorted((ROOT / "lle_gpu").rglob("*.py")):
