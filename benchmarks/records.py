@@ -10,21 +10,24 @@ from typing import Any
 
 from benchmarks import machine
 
-__all__ = ["RESULTS", "add_arguments", "begin", "path_in", "read", "write"]
+__all__ = ["RESULTS", "add_arguments", "begin", "path_in", "positive", "read", "write"]
 
 # Those that are kept; others go to its folder "local".
 RESULTS = machine.ROOT / "benchmarks" / "results"
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, timeout: float) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, *, timeout: float, json_default: str = ""
+) -> None:
     """The arguments that every benchmark has."""
     name = parser.prog.rpartition(".")[2]
+    json_default = json_default or f"benchmarks/results/local/{name}-<date>.json"
     parser.add_argument(
-        "--repeat", type=_positive(int), default=3, metavar="N", help="runs of each (default: 3)"
+        "--repeat", type=positive(int), default=3, metavar="N", help="runs of each (default: 3)"
     )
     parser.add_argument(
         "--timeout",
-        type=_positive(float),
+        type=positive(float),
         default=timeout,
         metavar="SECONDS",
         help="for each process, the making of the data included (default: %(default)g)",
@@ -33,11 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser, *, timeout: float) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help=f"the record (default: benchmarks/results/local/{name}-<date>.json)",
+        help=f"the record (default: {json_default})",
     )
 
 
-def _positive(kind: type) -> Any:
+def positive(kind: type) -> Any:
+    """Converter of an argument that must be greater than 0."""
+
     def convert(text: str) -> Any:
         value = kind(text)
         if not 0 < value < float("inf"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from benchmarks import machine
 from benchmarks.cases import Case
 from benchmarks.summary import Run
 
-__all__ = ["run", "take_turns"]
+__all__ = ["in_process", "run", "take_turns"]
 
 
 def take_turns(
@@ -59,15 +60,40 @@ def take_turns(
 
 def run(case: Case, implementation: str, timeout: float) -> tuple[Run, Any]:
     """One run in a fresh process: what it found, and its embedding (None if there is none)."""
+    return in_process(
+        "benchmarks.measure", {"case": asdict(case), "implementation": implementation}, timeout
+    )
+
+
+def in_process(
+    module: str, task: dict[str, Any], timeout: float, environment: dict[str, str] | None = None
+) -> tuple[Run, Any]:
+    """Run a module on a task in a fresh process; see :mod:`benchmarks.measure` for the rules.
+
+    Parameters
+    ----------
+    module : str
+        It takes the task and a ``folder`` as JSON, and writes ``result.json`` there, and perhaps
+        ``started`` and ``embedding.npy``.
+    task : dict
+    timeout : float
+        Seconds.
+    environment : dict of str to str, optional
+        Variables to set.
+
+    Returns
+    -------
+    run : dict
+        What it wrote; or its status, "failed" or "timeout".
+    embedding : ndarray or None
+    """
     with tempfile.TemporaryDirectory(prefix="lle-benchmark-") as temporary:
         folder = Path(temporary)
-        task = json.dumps(
-            {"case": asdict(case), "implementation": implementation, "folder": temporary}
-        )
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.measure", task],
+                [sys.executable, "-m", module, json.dumps({**task, "folder": temporary})],
                 cwd=machine.ROOT,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
