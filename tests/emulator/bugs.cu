@@ -44,7 +44,9 @@ __global__ void dynamic_overrun(const float* x, float* y, int n) {
   y[threadIdx.x] = s[threadIdx.x + 1];
 }
 
-__global__ void global_overrun(const float* x, float* y, int n) { y[threadIdx.x] = x[threadIdx.x + 1]; }
+__global__ void global_overrun(const float* x, float* y, int n) {
+  y[threadIdx.x] = x[threadIdx.x + 1];
+}
 
 __global__ void no_syncthreads(const float* x, float* y, int n) {
   __shared__ float s[64];

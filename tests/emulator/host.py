@@ -39,6 +39,7 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 COMMON = ("-std=c++17", "-march=native", "-fPIC", "-fvisibility=hidden", "-w", "-nostartfiles")
 RUNTIME_FLAGS = ("-O2", "-fcf-protection=none", "-fno-tree-loop-distribute-patterns")
 REPORT = re.compile(r"ERROR: AddressSanitizer|runtime error:|WARNING: ThreadSanitizer")
+GUARD_BYTES = 256  # after the copy of an array
 MAX_SHARED_BYTES = 232_448  # with the opt-in, compute capability 9.0
 
 
@@ -147,12 +148,17 @@ def _runtime() -> ctypes.CDLL:
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
-    # AddressSanitizer's malloc where it is loaded: arrays of exact size between red zones.
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None)  # with AddressSanitizer's functions, where it is loaded
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     return libc
+
+
+def _asan(change: str, address: int, size: int) -> None:
+    """Poison or unpoison memory."""
+    function = getattr(_libc(), f"__asan_{change}_memory_region")
+    function(ctypes.c_void_p(address), ctypes.c_size_t(size))
 
 
 _running = threading.Lock()  # the scheduler's state is one for the process
@@ -244,9 +250,10 @@ class Module:
 
 
 class _ExactCopies:
-    """Copies of arrays in allocations of their exact size, so that AddressSanitizer sees the ends.
+    """Copies of arrays behind which memory is poisoned, so that AddressSanitizer sees the ends.
 
-    Arrays that overlap share one copy, of their union, so that aliases stay aliases.
+    The poisoned memory belongs to the copy: what a kernel writes there is found out and harms
+    nobody. Arrays that overlap share one copy, of their union, so that aliases stay aliases.
     """
 
     def __init__(self, arrays: Sequence[np.ndarray], written: Sequence[bool]) -> None:
@@ -263,8 +270,9 @@ class _ExactCopies:
                 is_written = is_written or before[2]
             merged.append((start, end, is_written))
         for start, end, is_written in merged:
-            address = _libc().malloc(end - start)
+            address = _libc().malloc(end - start + GUARD_BYTES)
             ctypes.memmove(address, start, end - start)
+            _asan("poison", address + end - start, GUARD_BYTES)
             self._spans.append((start, end, address, is_written))
 
     def address(self, array: np.ndarray) -> int:
@@ -280,6 +288,7 @@ class _ExactCopies:
         for start, end, address, is_written in self._spans:
             if is_written:
                 ctypes.memmove(start, address, end - start)
+            _asan("unpoison", address, end - start + GUARD_BYTES)
             _libc().free(address)
 
 

@@ -19,6 +19,7 @@
 
 WEAK void __sanitizer_start_switch_fiber(void**, const void*, size_t);
 WEAK void __sanitizer_finish_switch_fiber(void*, const void**, size_t*);
+WEAK void __asan_poison_memory_region(void const volatile*, size_t);
 WEAK void __asan_unpoison_memory_region(void const volatile*, size_t);
 WEAK void* __tsan_create_fiber(unsigned);
 WEAK void __tsan_destroy_fiber(void*);
@@ -369,8 +370,7 @@ static void deadlock() {
 static void run_block(const Library* library) {
   // No kernel may read shared memory that it has not written.
   for (volatile char* p = library->shared_begin; p < library->shared_end; ++p) *p = (char)GARBAGE;
-  const size_t guard = __asan_unpoison_memory_region ? 0 : GUARD_BYTES;
-  for (size_t i = 0; i < S.shared_bytes + guard; ++i)
+  for (size_t i = 0; i < S.shared_bytes + GUARD_BYTES; ++i)
     ((volatile unsigned char*)S.shared)[i] = GARBAGE;
   const uint3 block = emu_block_dim;
   for (unsigned i = 0; i < S.n; ++i) {
@@ -393,7 +393,7 @@ static void run_block(const Library* library) {
   go(&S.main, next());
   if (__tsan_acquire) __tsan_acquire(&S.end_edge);
   if (!S.failed && S.n_done != S.n) deadlock();
-  for (size_t i = 0; i < guard && !S.failed; ++i)
+  for (size_t i = 0; i < GUARD_BYTES && !S.failed; ++i)
     if (S.shared[S.shared_bytes + i] != GARBAGE)
       note("write past the end of dynamic shared memory (%zu bytes)", S.shared_bytes);
 }
@@ -432,8 +432,10 @@ PUBLIC int emu_launch(const Library* library, unsigned entry, const Launch* laun
   S.seed = launch->seed;
   S.random = launch->seed * 0x9E3779B97F4A7C15ull | 1;
   S.shared_bytes = launch->shared_bytes;
-  S.shared =
-      (unsigned char*)malloc(S.shared_bytes + (__asan_unpoison_memory_region ? 0 : GUARD_BYTES));
+  // What lies behind belongs to us: a kernel that writes there is found out and harms nobody.
+  S.shared = (unsigned char*)malloc(S.shared_bytes + GUARD_BYTES);
+  if (__asan_poison_memory_region)
+    __asan_poison_memory_region(S.shared + S.shared_bytes, GUARD_BYTES);
   S.call = library->entries[entry].call;
   S.arguments = args;
   emu_block_dim = {block[0], block[1], block[2]};
@@ -461,6 +463,8 @@ PUBLIC int emu_launch(const Library* library, unsigned entry, const Launch* laun
     }
     __tsan_acquire(&S.end_edge);
   }
+  if (__asan_unpoison_memory_region)
+    __asan_unpoison_memory_region(S.shared, S.shared_bytes + GUARD_BYTES);
   free(S.shared);
   S.shared = nullptr;
   emu_current = nullptr;

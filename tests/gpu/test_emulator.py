@@ -85,7 +85,7 @@ def test_planted_bug(bugs, name):
         ("early_return", r"threads 50-63 have returned"),
         ("shuffle_from_returned", r"shuffles from lane \d+, which takes no part"),
         ("not_in_mask", r"thread \(16,0,0\) = warp 0 lane 16: .* its mask 0000ffff does not name"),
-        ("dynamic_overrun", r"past the end of dynamic shared memory|heap-buffer-overflow"),
+        ("dynamic_overrun", r"past the end of dynamic shared memory|use-after-poison"),
     ],
 )
 def test_errors_say_what_happened_and_where(bugs, name, says):
