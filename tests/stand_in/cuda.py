@@ -201,7 +201,7 @@ class MemoryPool:
     """What was freed on a device stays in its pool."""
 
     def __init__(self, allocator=None):
-        self._limit = 0
+        pass
 
     def malloc(self, size):
         raise NotImplementedError
@@ -219,10 +219,10 @@ class MemoryPool:
         machine.pooled[machine.device] = 0
 
     def get_limit(self):
-        return self._limit
+        return machine.pool_limit
 
     def set_limit(self, size=None, fraction=None):
-        self._limit = size
+        machine.pool_limit = size
 
 
 _pool = MemoryPool()

@@ -41,6 +41,7 @@ class Machine:
     def reset(self) -> None:
         """Begin anew; arrays that are still alive no longer count."""
         self.memory_bytes = 1 << 34
+        self.pool_limit = 0  # none
         self.seed = 0
         self.launches: list[str] = []
         self.bytes_to_host = self.bytes_to_device = self.peak_bytes = 0
