@@ -6,7 +6,7 @@ CuPy arrays, by the same rules.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "check_range",
     "check_sizes",
     "check_values",
+    "empty_as",
     "is_device_array",
     "on_device",
     "to_device",
@@ -37,9 +38,7 @@ FLOAT_DTYPES = [np.float64, np.float32]
 LARGEST, SMALLEST = 1e150, 1e-150
 
 
-def as_points(
-    X: Any, *, estimator: Any, reset: bool | None = None, least: int = 1
-) -> NDArray[Any]:
+def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int = 1) -> NDArray[Any]:
     """Make a float array (n, d) of what the user gave.
 
     Parameters
@@ -66,7 +65,8 @@ def as_points(
     if is_device_array(X):
         if reset is not None:
             validate_data(estimator, X, reset=reset, skip_check_array=True)
-        return _device_points(X, estimator, least)
+        with on_device(X):
+            return _device_points(X, estimator, least)
     options: dict[str, Any] = {"dtype": FLOAT_DTYPES, "ensure_min_samples": least}
     if reset is None:
         return check_array(X, estimator=estimator, **options)
@@ -117,6 +117,14 @@ def as_kind_of(X: Any, array: Any) -> Any:
         return to_host(array)
     with X.device:
         return cupy().asarray(array)
+
+
+def empty_as(X: Any, shape: tuple[int, ...]) -> Any:
+    """An array to be filled, float64, of X's kind and on X's device."""
+    if not is_device_array(X):
+        return np.empty(shape)
+    with X.device:
+        return cupy().empty(shape)
 
 
 def check_sizes(
@@ -184,7 +192,8 @@ def check_range(X: NDArray[Any]) -> None:
     ------
     ValueError
     """
-    largest = float(abs(X).max())
+    with on_device(X):
+        largest = float(abs(X).max())
     if largest >= LARGEST:
         raise ValueError(
             f"the largest entry of X is {largest:.3g} in size: it must be below {LARGEST:g}, or "
@@ -214,8 +223,7 @@ def to_device(array: Any) -> Any:
 
 def on_device(array: Any) -> AbstractContextManager[Any]:
     """Context in which the current device is the array's, or stays as it is for NumPy's."""
-    cp = cupy()
-    return cp.cuda.Device(array.device.id if is_device_array(array) else None)
+    return array.device if is_device_array(array) else nullcontext()
 
 
 class HostIndexed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 __all__ = ["Backend", "cpu_backend", "gpu_backend"]
@@ -37,8 +38,10 @@ class Backend:
         (points, X, index, reg=, n_jobs=) -> weights.
     weighted_means : callable
         (weights, index, values, n_jobs=) -> sum_j weights_ij values_index[i,j].
-    out_of_memory : tuple of exception types
-        What is raised when the device's own memory does not do.
+    in_chunks : callable
+        (work, n, bytes_per_row) -> None; calls ``work(rows)`` for slices that cover ``range(n)``.
+    out_of_memory : callable
+        An exception -> whether it says that the device's own memory does not do.
     """
 
     name: str
@@ -50,7 +53,8 @@ class Backend:
     bottom_vectors: Callable[..., Any]
     barycentric_weights: Callable[..., Any]
     weighted_means: Callable[..., Any]
-    out_of_memory: tuple[type[BaseException], ...]
+    in_chunks: Callable[[Callable[[slice], None], int, int], None]
+    out_of_memory: Callable[[BaseException], bool]
 
 
 def cpu_backend() -> Backend:
@@ -75,7 +79,8 @@ def cpu_backend() -> Backend:
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,
-        out_of_memory=(),
+        in_chunks=lambda work, n, bytes_per_row: work(slice(0, n)),  # the stages make their own
+        out_of_memory=lambda error: False,
     )
 
 
@@ -83,6 +88,7 @@ def gpu_backend() -> Backend:
     """CuPy, this package's CUDA kernels, and cuML, cuVS and cuDSS where they are installed."""
     from lle_gpu.arrays import HostIndexed, on_device, to_device
     from lle_gpu.constraints import gpu as constraints
+    from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
     from lle_gpu.neighbors.gpu import NeighborSearch
     from lle_gpu.spectral.gpu import bottom_vectors
 
@@ -101,5 +107,6 @@ def gpu_backend() -> Backend:
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,
-        out_of_memory=(MemoryError,),  # CuPy's and RMM's are such
+        in_chunks=partial(for_each_chunk, quiet=True),
+        out_of_memory=is_out_of_memory,
     )

@@ -20,7 +20,12 @@ from lle_gpu.cuda.inventory import (
     version,
 )
 from lle_gpu.cuda.probe import find_device
-from lle_gpu.exceptions import GpuUnavailableError
+from lle_gpu.exceptions import (
+    GpuFallbackWarning,
+    GpuMemoryError,
+    GpuUnavailableError,
+    warn_user,
+)
 from lle_gpu.neighbors import CPU_ALGORITHMS, EUCLIDEAN, GPU_ALGORITHMS
 from lle_gpu.progress import note
 
@@ -41,11 +46,14 @@ class GpuStatus:
         The device's name, empty if there is none.
     missing : tuple of str
         What stands in the way and how to get it, in the order in which to mend it.
+    full : bool
+        Nothing is missing but memory, which is all taken.
     """
 
     usable: bool
     name: str
     missing: tuple[str, ...]
+    full: bool = False
 
 
 def find_gpu() -> GpuStatus:
@@ -54,6 +62,8 @@ def find_gpu() -> GpuStatus:
         return GpuStatus(True, find_device(), ())
     except GpuUnavailableError as error:
         return GpuStatus(False, "", (str(error),))
+    except GpuMemoryError as error:
+        return GpuStatus(False, "", (str(error),), full=True)
 
 
 def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") -> Backend:
@@ -71,8 +81,15 @@ def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") 
     GpuUnavailableError
         If the GPU is asked for, by ``device`` or ``algorithm``, and cannot be used. There is no
         silent falling back.
+    GpuMemoryError
+        If the GPU is asked for, and other programs, or this one, have all its memory.
     ValueError
         If ``device`` and the other two exclude each other.
+
+    Warns
+    -----
+    GpuFallbackWarning
+        For "auto", if there is a GPU and all its memory is taken.
     """
     for_gpu = algorithm in GPU_ALGORITHMS
     if device == "cpu" and for_gpu:
@@ -98,9 +115,12 @@ def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") 
             note(f"device: {status.name}")
         return gpu_backend()
     if device == "auto" and not for_gpu:
+        if status.full:
+            warn_user(f"{status.missing[0]}: the CPU is used.", GpuFallbackWarning)
         return cpu_backend()
     asked = f"device={device!r}" if not for_gpu else f"neighbors_algorithm={algorithm!r}"
-    raise GpuUnavailableError(
+    error = GpuMemoryError if status.full else GpuUnavailableError
+    raise error(
         f"{asked} cannot be used here. "
         + ". ".join(status.missing)
         + ". Use device='auto' or device='cpu'"

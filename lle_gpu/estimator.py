@@ -13,11 +13,20 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
-from lle_gpu.arrays import FLOAT_DTYPES, as_kind_of, as_points, check_range
+from lle_gpu.arrays import (
+    FLOAT_DTYPES,
+    as_kind_of,
+    as_points,
+    check_range,
+    is_device_array,
+    on_device,
+)
+from lle_gpu.backend import Backend
 from lle_gpu.device import resolve
-from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on
+from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on, where_it_fits
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.progress import report_verbosely
 from lle_gpu.spectral import Spectrum
@@ -45,12 +54,13 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "shift-invert" is a block Lanczos iteration on a sparse factorisation; "arpack" is the name
         scikit-learn's users know it by. "chebyshev" iterates on a polynomial and factors nothing,
         for data of high dimension and little memory. "dense" is a singular value decomposition, for
-        a few thousand points at most. "auto" is dense up to 200 points; beyond, it compares the
-        predicted fill, memory and time of the other two, and goes over to the other if one fails:
-        ``spectrum_.solver`` says which it took, and why.
+        a few thousand points at most. "auto" compares the predicted fill, memory and time of the
+        other two, and goes over to the other if one fails. Up to 200 points, and with n_components
+        + 1 a third of the points or more, all of them are dense, since nothing else would be
+        faster. ``spectrum_.solver`` says which was taken, and why.
     tol : float, default=1e-6
         Largest accepted sine of the angle between the computed and the true space of the bottom
-        vectors. Not used by "dense".
+        vectors. The dense solver iterates on nothing, and only tells whether rounding keeps to it.
     max_iter : int, default=100
         Restarts of the Lanczos iteration. Not used by "dense".
     method : {"standard", "modified", "hessian", "ltsa"}, default="standard"
@@ -150,7 +160,8 @@ default="auto"
     ConvergenceWarning
         If the vectors are not known to be right to ``tol``.
     GpuFallbackWarning
-        For ``device="auto"``, if the GPU's memory did not do and the CPU took over.
+        For ``device="auto"``, if the GPU's memory did not do and the CPU took over; from
+        :meth:`transform` and :meth:`inverse_transform`, too.
 
     References
     ----------
@@ -272,6 +283,7 @@ default="auto"
         -------
         ndarray of shape (n_samples, n_components)
         """
+        _check_container(self, X)
         return self.fit(X).embedding_
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -290,10 +302,11 @@ default="auto"
         ndarray of shape (m, n_components), float32 if X is, else float64
         """
         check_is_fitted(self)
+        _check_container(self, X)
         X = as_points(X, estimator=self, reset=False)
         check_range(X)
         with report_verbosely(self.verbose):
-            return self._interpolate(X, self.nbrs_, self.embedding_)
+            return self._interpolate(X, self.nbrs_.X, self.embedding_, self.nbrs_)
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:
         """Bring points of the embedding back to the data's space.
@@ -317,26 +330,33 @@ default="auto"
                 f"X has {X.shape[1]} columns, but the embedding has {self.embedding_.shape[1]}"
             )
         with report_verbosely(self.verbose):
-            backend = resolve(self.device_)
-            with backend.at(self.nbrs_.X):
-                search = backend.neighbor_search(
-                    backend.asarray(self.embedding_), self.nbrs_.n_neighbors, n_jobs=self.n_jobs
-                )
-            return self._interpolate(X, search, self.nbrs_.X)
+            return self._interpolate(X, self.embedding_, self.nbrs_.X)
 
-    def _interpolate(self, X: NDArray[Any], search: Any, values: NDArray[Any]) -> NDArray[Any]:
-        backend = resolve(self.device_)
-        with backend.at(self.nbrs_.X):
-            result = interpolate(
-                backend.asarray(X),
-                search,
+    def _interpolate(
+        self, X: NDArray[Any], points: NDArray[Any], values: NDArray[Any], search: Any = None
+    ) -> NDArray[Any]:
+        """At X, by the values at points; ``search`` is the fit's over them, if there is one."""
+
+        def work(backend: Backend) -> NDArray[np.float64]:
+            given = search if backend.name == self.device_ else None
+            return interpolate(
+                backend.asarray(X) if is_device_array(X) else X,  # NumPy's goes there in chunks
+                given or backend.neighbor_search(backend.asarray(points), k, n_jobs=self.n_jobs),
                 backend.asarray(values),
-                n_neighbors=search.n_neighbors,
+                n_neighbors=k,
                 reg=self.reg,
                 backend=backend,
                 n_jobs=self.n_jobs,
             )
-            return as_kind_of(X, result.astype(X.dtype, copy=False))
+
+        k, where = self.nbrs_.n_neighbors, self.nbrs_.X
+        with on_device(where):
+            backend = resolve(self.device_)
+        result, _ = where_it_fits(
+            self.device, backend, X, where, work, advice="or free some of that memory"
+        )
+        with on_device(X):
+            return as_kind_of(X, result).astype(X.dtype, copy=False)
 
     @property
     def _n_features_out(self) -> int:
@@ -348,3 +368,14 @@ default="auto"
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = [np.dtype(t).name for t in FLOAT_DTYPES]
         return tags
+
+
+def _check_container(estimator: BaseEstimator, X: Any) -> None:
+    """Say why a data frame cannot be made of a CuPy array, before any work is done."""
+    container = _get_output_config("transform", estimator)["dense"]
+    if is_device_array(X) and container != "default":
+        raise TypeError(
+            f"set_output(transform={container!r}) was asked for, and X is a CuPy array: data "
+            "frames hold host memory. Pass a NumPy array (X.get()), or set_output("
+            "transform='default')."
+        )

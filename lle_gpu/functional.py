@@ -13,12 +13,19 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from lle_gpu.arrays import as_kind_of, as_points, check_sizes, check_values, to_host
+from lle_gpu.arrays import (
+    as_kind_of,
+    as_points,
+    check_sizes,
+    check_values,
+    on_device,
+    to_host,
+)
 from lle_gpu.backend import Backend, cpu_backend
 from lle_gpu.constraints import METHODS
 from lle_gpu.device import DEVICES, resolve
 from lle_gpu.disconnected import DISCONNECTED, Graph, settle_graph
-from lle_gpu.exceptions import GpuFallbackWarning, GpuMemoryError, MemoryLimitError, warn_user
+from lle_gpu.exceptions import GpuFallbackWarning, GpuMemoryError, warn_user
 from lle_gpu.memory import check_memory, estimate_memory, parse_memory
 from lle_gpu.neighbors import ALGORITHMS
 from lle_gpu.out_of_sample import interpolate
@@ -31,6 +38,7 @@ __all__ = [
     "embed",
     "embed_on",
     "locally_linear_embedding",
+    "where_it_fits",
 ]
 
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
@@ -98,28 +106,67 @@ def embed_on(device: str, X: Any, **parameters: Any) -> tuple[Embedding, Backend
     GpuFallbackWarning
         For "auto", if it does not and the CPU takes over.
     """
-    backend = resolve(
-        device, metric=parameters["metric"], algorithm=parameters["neighbors_algorithm"]
+    with on_device(X):
+        backend = resolve(
+            device, metric=parameters["metric"], algorithm=parameters["neighbors_algorithm"]
+        )
+    result, backend = where_it_fits(
+        device,
+        backend,
+        X,
+        X,
+        lambda backend: embed(backend.asarray(X), backend, **parameters),
+        advice="embed fewer points (transform() places the others), or take a smaller n_neighbors "
+        "or float32",
     )
+    return replace(result, coordinates=as_kind_of(X, result.coordinates)), backend
+
+
+def where_it_fits(
+    device: str,
+    backend: Backend,
+    X: Any,
+    where: Any,
+    work: Callable[[Backend], Any],
+    *,
+    advice: str,
+) -> tuple[Any, Backend]:
+    """Do the work on X where ``where`` is; on the CPU if the GPU's memory does not do for it.
+
+    Returns
+    -------
+    result
+        Of ``work(backend)``.
+    backend : Backend
+        The one that did it.
+
+    Raises
+    ------
+    GpuMemoryError
+        In place of going to the CPU, if ``device`` is "gpu" or "cuda".
+
+    Warns
+    -----
+    GpuFallbackWarning
+    """
     try:
-        with backend.at(X):
-            result = embed(backend.asarray(X), backend, **parameters)
-    except backend.out_of_memory as error:
-        if isinstance(error, MemoryLimitError):  # the user's limit, not the device's
+        with backend.at(where):
+            return work(backend), backend
+    except Exception as error:
+        if not backend.out_of_memory(error):
             raise
         what = f"the memory of the GPU does not do for {X.shape[0]} x {X.shape[1]} points ({error})"
-        if device != "auto":
+        if device in ("gpu", "cuda"):
             raise GpuMemoryError(
-                f"device={device!r}: {what}. Use device='auto' or 'cpu', embed fewer points "
-                "(transform() places the others), or take a smaller n_neighbors or float32."
+                f"device={device!r}: {what}. Use device='auto' or 'cpu', {advice}."
             ) from error
-        warn_user(
-            f"{what}: the fit was made on the CPU. Use device='cpu' to go there at once.",
-            GpuFallbackWarning,
-        )
-        backend = cpu_backend()
-        result = embed(to_host(X), backend, **parameters)
-    return replace(result, coordinates=as_kind_of(X, result.coordinates)), backend
+    # Outside the except clause, whose traceback held the arrays of the failed attempt.
+    warn_user(
+        f"{what}: this was done on the CPU. Use device='cpu' to go there at once.",
+        GpuFallbackWarning,
+    )
+    backend = cpu_backend()
+    return work(backend), backend
 
 
 def embed(
@@ -150,10 +197,14 @@ def embed(
     n, d = X.shape
     check_sizes((n, d), method=method, n_neighbors=n_neighbors, n_components=n_components)
     limit = parse_memory(memory_limit)
-    check_memory(
-        estimate_memory((n, d), n_neighbors=n_neighbors, n_components=n_components, method=method),
-        limit,
+    estimate = estimate_memory(
+        (n, d),
+        n_neighbors=n_neighbors,
+        n_components=n_components,
+        method=method,
+        eigen_solver=eigen_solver,
     )
+    check_memory(estimate, limit, standard=method == "standard")
     check_values(X, solver=eigen_solver)
     options: dict[str, Any] = {
         "standard": {"reg": reg},
@@ -180,9 +231,10 @@ def embed(
         if n <= np.iinfo(np.int32).max:
             index = index.astype(np.int32)  # half the memory from here on
     with stage("graph"):
+        nearest = to_host(index)
         graph = settle_graph(
             backend.rows_of(X),
-            to_host(index),
+            nearest,
             disconnected=disconnected,
             method=method,
             n_components=n_components,
@@ -190,7 +242,8 @@ def embed(
         )
     whole = len(graph.embedded_rows) == n
     part = X if whole else backend.rows_of(X)[graph.embedded_rows]
-    index = backend.asarray(graph.index)
+    if graph.index is not nearest:  # otherwise they are where they are needed
+        index = backend.asarray(graph.index)
     with stage("constraints", len(part)):
         build = backend.constraints[method]
         constraints = build(part, index, n_components, n_jobs=n_jobs, **options)

@@ -7,16 +7,19 @@ are alive at once (n points, d features, k neighbours; r rows of m coefficients 
     constraints   indices (k, int32), rows (r m), and m indices where the point itself is added
     F             the column indices (r m, int32); the coefficients are shared with the rows
     solver        F^T again and the basis vectors for a Chebyshev filter; the factors of B or M, the
-                  matrix itself and the basis vectors for shift-invert
+                  matrix itself and the basis vectors for shift-invert; some dozen matrices n x n
+                  for the dense solver
 
-All but the factors are known beforehand. Fill depends on the neighbour graph: it is predicted when
-that is known, and :func:`estimate_memory` says what the other solver would take.
+All but M and the factors are known beforehand. M's nonzeros and the fill depend on the neighbour
+graph: they are predicted when that is known, and :func:`estimate_memory` says what the other solver
+would take.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +27,14 @@ from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import MemoryLimitError
 
 __all__ = [
+    "DENSE_MAX_POINTS",
+    "FIXED",
     "MemoryEstimate",
     "available_memory",
     "check_memory",
+    "dense_bytes",
     "estimate_memory",
+    "is_dense",
     "parse_memory",
     "readable",
 ]
@@ -35,10 +42,17 @@ __all__ = [
 UNITS = {"": 1, "B": 1}
 UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)}
 UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", start=1)}
+# Where Linux tells about memory and control groups.
+PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # What remains of a stage's temporary arrays, threads' chunks and the allocator's own needs.
 FIXED = 64 << 20
 # Candidates of the neighbour search held at once (lle_gpu.neighbors.cpu.CANDIDATE_BYTES), twice.
 CANDIDATES = 1 << 26
+# Up to here the dense SVD takes milliseconds.
+DENSE_MAX_POINTS = 200
+# Bytes for each nonzero of the matrix to be factored, while its order of elimination is found: 64
+# are measured, on graphs that are dissected.
+DISSECTION = 68
 # The most vectors of length n that the Lanczos iteration holds beside its basis.
 SPARE_VECTORS = 8
 
@@ -51,7 +65,7 @@ class MemoryEstimate:
     ----------
     stages : dict of str to int
         The most that is held at once during each stage, in order: "neighbors", "constraints", "F"
-        and "solver" (the Chebyshev filter, which needs no factorisation).
+        and "solver" (the Chebyshev filter, which needs no factorisation, or the dense solver).
 
     Examples
     --------
@@ -81,18 +95,21 @@ def estimate_memory(
     n_neighbors: int = 5,
     n_components: int = 2,
     method: str = "standard",
+    eigen_solver: str = "auto",
 ) -> MemoryEstimate:
     """Tell what a fit on the CPU would need, from its sizes alone.
 
-    The last stage is that of ``eigen_solver="chebyshev"``. Shift-invert is often faster and needs
-    more: that depends on the data, is predicted during the fit, and is taken only if it fits in
-    ``memory_limit`` (or, without one, in what the machine has free).
+    The last stage is that of ``eigen_solver="chebyshev"``, or of the dense solver where that is
+    taken: if it is asked for, if n_samples is at most 200, or if n_components + 1 is a third of it
+    or more. Shift-invert is often faster and needs more: that depends on the data, is predicted
+    during the fit, and is taken only if it fits in ``memory_limit`` (or, without one, in what the
+    machine has free).
 
     Parameters
     ----------
     shape : tuple of two ints
         n_samples, n_features.
-    n_neighbors, n_components, method
+    n_neighbors, n_components, method, eigen_solver
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
 
     Returns
@@ -123,14 +140,28 @@ def estimate_memory(
     search = 16 * n * k + 8 * n * (3 * d + 12) + min(CANDIDATES, 32 * n * (k + 9))
     rows = 8 * n * r * m + (4 * n * m if includes_point else 0)
     F = rows + 4 * n * r * m
+    if eigen_solver == "dense" or is_dense(n, q):
+        solver = dense_bytes(n, q)
+    else:
+        solver = 12 * n * r * m + filter_bytes(n, q, n * r)
     return MemoryEstimate(
         {
             "neighbors": FIXED + search + index,
             "constraints": FIXED + 2 * index + rows,
             "F": FIXED + index + F,
-            "solver": FIXED + index + F + 12 * n * r * m + filter_bytes(n, q),
+            "solver": FIXED + index + F + solver,
         }
     )
+
+
+def is_dense(n: int, q: int) -> bool:
+    """Whether the dense solver is taken, whichever is asked for: few points or many components."""
+    return n <= DENSE_MAX_POINTS or 3 * (q + 1) >= n
+
+
+def dense_bytes(n: int, q: int) -> int:
+    """The dense solver's: a QR by blocks of rows, with copies, and an SVD with its work space."""
+    return 8 * n * (4 * (n + max(n, 1024)) + 4 * n + q)
 
 
 def iteration_bytes(n: int, q: int) -> int:
@@ -139,25 +170,30 @@ def iteration_bytes(n: int, q: int) -> int:
     return 8 * n * (max(2 * (q + 1) + 4 * block, 24) + 3 * (q + 1) + SPARE_VECTORS + 3 * block)
 
 
-def filter_bytes(n: int, q: int) -> int:
-    """The least that a Chebyshev filter holds: its basis, and blocks of 8 for its recurrence."""
+def filter_bytes(n: int, q: int, n_rows: int = 0) -> int:
+    """The least that a Chebyshev filter holds: its basis, and blocks of 8 for its recurrence.
+
+    Products with an F of ``n_rows`` rows hold F times a block, twice.
+    """
     basis = q + 2 + 4 * 8 + 4 * 8
-    return 8 * n * (basis + 6 * 8 + 3 * (q + 1))
+    return 8 * n * (basis + 6 * 8 + 3 * (q + 1)) + 16 * 8 * n_rows
 
 
-def check_memory(estimate: MemoryEstimate, limit: int | None) -> None:
+def check_memory(estimate: MemoryEstimate, limit: int | None, *, standard: bool = False) -> None:
     """Refuse a ``memory_limit`` that no solver can keep, before any work is done."""
     if limit is not None and estimate.least > limit:
-        raise too_small(limit, estimate.least)
+        raise too_small(limit, estimate.least, standard=standard)
 
 
-def too_small(limit: int, least: int, means: str = "") -> MemoryLimitError:
-    """The error that says the least that would do."""
+def too_small(
+    limit: int, least: int, means: str = "", *, standard: bool = False
+) -> MemoryLimitError:
+    """The error that says the least that would do; ``standard`` is the method that needs least."""
+    other = "." if standard else ", or method='standard', which needs least."
     return MemoryLimitError(
         f"memory_limit={readable(limit)} is too small{means}: at least "
         f"memory_limit='{-(-least // 10**6)}MB' is needed. Raise it, or take a smaller "
-        "n_neighbors, fewer points (transform() places the others), or method='standard', which "
-        "needs least."
+        f"n_neighbors or fewer points (transform() places the others){other}"
     )
 
 
@@ -191,20 +227,53 @@ def parse_memory(limit: int | float | str | None) -> int | None:
 
 
 def available_memory() -> int:
-    """Bytes that can be had now: free memory, or what is left in this process's control group."""
+    """Bytes that can be had now: free memory, or what is left in this process's control groups."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in (PROC / "meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):  # free, and caches that can be dropped
                 free = 1024 * int(line.split()[1])
     except (OSError, ValueError, AttributeError):  # not Linux: no figure, no limit
         return 1 << 62
-    group = Path("/sys/fs/cgroup")
+    return max(0, min([free, *_left_in_groups()]))
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What each control group that this process is in allows beyond what cannot be dropped."""
     try:
-        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no limit ("max"), or no control groups
-        return free
-    return max(0, min(free, left))
+        lines = (PROC / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in [*lines, "0::/"]:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":  # version 2
+            root, most, used, cache = GROUPS, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):  # version 1
+            root, most, used = GROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_inactive_file"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        # A container may see its own group as the root, and not under the path that it is told.
+        for folder in [group, *group.parents[: len(group.parts) - len(root.parts)]]:
+            try:
+                limit = int((folder / most).read_text())
+                usage = int((folder / used).read_text())
+            except (OSError, ValueError):  # no such group, or no limit ("max")
+                continue
+            yield limit - usage + _cached(folder, cache)
+
+
+def _cached(group: Path, key: str) -> int:
+    """Bytes of files in memory, part of a control group's usage, that give way when needed."""
+    try:
+        for line in (group / "memory.stat").read_text().splitlines():
+            name, _, size = line.partition(" ")
+            if name == key:
+                return int(size)
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 def readable(size: float) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.arrays import as_kind_of, empty_as
 from lle_gpu.backend import Backend
 from lle_gpu.progress import stage
 
@@ -35,7 +36,7 @@ def interpolate(
 
     Parameters
     ----------
-    points : ndarray of shape (m, d)
+    points : array of shape (m, d), NumPy's or the backend's
     search : NeighborSearch
         Over the n training points, in the space of ``points``.
     values : ndarray of shape (n, q)
@@ -47,14 +48,23 @@ def interpolate(
 
     Returns
     -------
-    ndarray of shape (m, q), float64
+    array of shape (m, q), float64, of the points' kind
     """
-    with stage("neighbors", len(points)):
-        distance, index = search.kneighbors(points, n_neighbors)
-    with stage("weights", len(points)):
-        weights = backend.barycentric_weights(points, search.X, index, reg=reg, n_jobs=n_jobs)
-        coincides = distance[:, 0] == 0
-        weights *= ~coincides[:, None]
-        weights[:, 0] += coincides
-    with stage("means", len(points)):
-        return backend.weighted_means(weights, index, values, n_jobs=n_jobs)
+    (m, d), q = points.shape, values.shape[1]
+    result = empty_as(points, (m, q))
+
+    def work(rows: slice) -> None:
+        some = backend.asarray(points[rows])
+        with stage("neighbors", len(some)):
+            distance, index = search.kneighbors(some, n_neighbors)
+        with stage("weights", len(some)):
+            weights = backend.barycentric_weights(some, search.X, index, reg=reg, n_jobs=n_jobs)
+            coincides = distance[:, 0] == 0
+            weights *= ~coincides[:, None]
+            weights[:, 0] += coincides
+        with stage("means", len(some)):
+            means = backend.weighted_means(weights, index, values, n_jobs=n_jobs)
+        result[rows] = as_kind_of(points, means)
+
+    backend.in_chunks(work, m, 8 * (d + 4 * n_neighbors + 2 * q))
+    return result

@@ -86,7 +86,12 @@ class TestFilter:
         assert np.abs(true[eigenvalues >= low]).max() <= p.bound * (1 + 1e-9)
         derivative = series.chebval(t, series.chebder(T)) * 2 / (4 - low) / series.chebval(t[0], T)
         below = eigenvalues < low
-        assert (p.scale(true) >= eigenvalues * np.abs(derivative) * (1 - 1e-9) - 1e-12)[below].all()
+        moved = eigenvalues * np.abs(derivative)
+        assert (p.scale(true) >= moved * (1 - 1e-9) - 1e-12)[below].all()
+        known = below & (true > 2 * p.bound)
+        assert (p.least_scale(true) <= moved * (1 + 1e-9) + 1e-12)[known].all()
+        assert (p.least_scale(true) >= moved / 20)[known & (true < 1 - 1e-6)].all()
+        assert (p.least_scale(true[~below]) <= p.least_scale(2 * p.bound)).all()
 
     def test_growth_beyond_the_largest_float_is_scaled_away(self):
         # T_m(t(0)) is about 1e780.
@@ -311,6 +316,28 @@ class TestNullVectors:
         assert values[0] <= 1e-14
         assert values[1] == pytest.approx(0.003, rel=1e-6)
         assert result.next_values[0] == pytest.approx(0.0035, rel=0.03)
+
+    @pytest.mark.parametrize("following", [0.15, 0.3, 0.42, 0.5, 0.7])
+    def test_the_next_value_wherever_it_is(self, following, monkeypatch):
+        """a = 0.2, sqrt(a) = 0.447: where p is small, and where it is no more than delta."""
+        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: Plan(14, 0.2, 60, 0.0))
+        sigma = np.r_[0, 0.01, 0.02, following, np.linspace(following + 0.02, 1, 2000)]
+        F = csr_array(diags_array(sigma))
+        for seed in range(5):
+            result = chebyshev_bottom_vectors(
+                Products(F, n_jobs=1),
+                lambda V: rayleigh_ritz(F, V),
+                np.eye(len(sigma))[:, :1],
+                2,
+                hints=np.empty((len(sigma), 0)),
+                random=np.random.RandomState(seed),
+                tol=1e-2,
+                residual_tol=1e-3,
+                null_value=1e-13,
+                max_iter=100,
+            )
+            assert not result.failure
+            assert following * (1 - 1e-9) <= result.next_values[0] <= 1.03 * following
 
     @pytest.mark.parametrize("q", [2, 4, 6])
     def test_five_classes(self, q):

@@ -76,6 +76,33 @@ def test_a_limit_that_nothing_keeps_says_the_least(solver, least):
         plan(solver, limit=4 * MB)
 
 
+def test_factors_that_could_not_be_looked_at_are_no_least():
+    with pytest.raises(MemoryLimitError, match="memory_limit='5MB' is needed"):
+        plan(limit=2 * MB, direct=(float("inf"), 3 * MB))
+    with pytest.raises(MemoryLimitError, match="memory_limit='3MB' is needed"):
+        plan(limit=2 * MB, direct=(1, 3 * MB))
+
+
+def test_the_dense_solver_counts_what_is_held():
+    def dense(limit):
+        nothing = Cost(0, 0, "")
+        return choose(
+            "dense",
+            500,
+            2,
+            memory_limit=limit,
+            shift_invert=lambda: nothing,
+            chebyshev=lambda _: nothing,
+            held=70 * MB,
+        )
+
+    with pytest.raises(MemoryLimitError, match="dense solver with n=500") as e:
+        dense(71 * MB)
+    least = int(str(e.value).split("memory_limit='")[1].split("MB")[0])
+    assert least > 71
+    assert dense(least * MB).solver == "dense"
+
+
 def test_the_dense_solver_keeps_the_limit_too():
     with pytest.raises(MemoryLimitError, match="dense solver with n=10000"):
         plan("dense", limit=100 * MB)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import METHODS
+from scipy.sparse import csr_array, random_array
 from sklearn.datasets import make_swiss_roll
+from sklearn.neighbors import NearestNeighbors
 
-from lle_gpu import LocallyLinearEmbedding, MemoryLimitError, estimate_memory
+from lle_gpu import LocallyLinearEmbedding, MemoryLimitError, estimate_memory, memory
+from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.assemble import gram
 from lle_gpu.memory import available_memory, parse_memory, readable
-from lle_gpu.spectral import cpu
+from lle_gpu.spectral import chebyshev, cpu, solve
+from lle_gpu.spectral.cpu.products import row_block
+from lle_gpu.spectral.problem import _gram_nonzeros
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,7 @@ def watch():
         peak = max(peak, resident() - base)
         time.sleep(0.002)
 
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 LocallyLinearEmbedding(n_neighbors=k, method=method, eigen_solver=solver, max_iter=1).fit(X)
 running = False
@@ -113,8 +123,142 @@ def test_the_estimate_bounds_the_peak_of_a_fresh_process(method):
     assert estimate.least / 4 <= peak <= estimate.least, (readable(peak), str(estimate))
 
 
+CROWDED = """
+import sys, threading, time
+import numpy as np
+from lle_gpu import LocallyLinearEmbedding, estimate_memory
+from lle_gpu.spectral import chebyshev
+
+def resident():
+    return 4096 * int(open("/proc/self/statm").read().split()[1])
+
+# Few products and a full basis: what is held is as it is with many.
+def plan(operator, density, n_wanted, largest_probe=0, basis_bytes=0):
+    density.extend(2)
+    columns = max(basis_bytes // (8 * operator.n) - 32, n_wanted + 33)
+    return chebyshev.Plan(2, density.high / 2, int(min(columns, 200)), 0.0)
+
+chebyshev.make_plan = plan
+method, solver, k, q = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+X = np.random.default_rng(0).standard_normal((6000, 8))
+sizes = {"n_neighbors": k, "n_components": q, "method": method}
+limit = estimate_memory(X.shape, **sizes).least
+model = LocallyLinearEmbedding(eigen_solver=solver, max_iter=1, n_jobs=2, **sizes)
+model.fit(X[:500])
+base, peak, running = resident(), 0, True
+
+def watch():
+    global peak
+    while running:
+        peak = max(peak, resident() - base)
+        time.sleep(0.001)
+
+thread = threading.Thread(target=watch, daemon=True)
+thread.start()
+model.set_params(memory_limit=limit).fit(X)
+running = False
+thread.join()
+print(peak, limit)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("solver", ["auto", "chebyshev"])
+@pytest.mark.parametrize(
+    ("method", "k", "q"),
+    [("standard", 20, 2), ("modified", 20, 2), ("hessian", 40, 2), ("ltsa", 20, 2)],
+)
+def test_the_least_is_kept_where_m_is_dense(method, k, q, solver):
+    """Eight dimensions: M, its assembly and its dissection would each take far more."""
+    sizes = [method, solver, str(k), str(q)]
+    command = [sys.executable, "-W", "ignore", "-c", CROWDED, *sizes]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    peak, limit = map(int, output.split())
+    assert peak <= limit, (readable(peak), readable(limit))
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(3000, 2, 10), (3000, 10, 20), (200, 3, 8)])
+def test_the_nonzeros_of_m_are_estimated_without_it(n, d, k):
+    X = np.random.default_rng(0).standard_normal((n, d))
+    index = NearestNeighbors(n_neighbors=k).fit(X).kneighbors(return_distance=False)
+    M = gram(Constraints(index, np.ones((n, 1, k))))
+    assert _gram_nonzeros(index) == pytest.approx(M.nnz, rel=0.1)
+
+
+def test_blocks_of_rows_share_memory():
+    A = random_array((100, 40), density=0.2, format="csr", rng=np.random.default_rng(0))
+    for rows in (slice(0, 100), slice(0, 20), slice(30, 31), slice(95, 120), slice(7, 7)):
+        block = row_block(A, rows)
+        np.testing.assert_array_equal(block.toarray(), A.toarray()[rows])
+        assert block.nnz == 0 or np.shares_memory(block.data, A.data)
+        assert block.nnz == 0 or np.shares_memory(block.indices, A.indices)
+        X = np.random.default_rng(1).standard_normal((40, 3))
+        np.testing.assert_array_equal(block @ X, (A @ X)[rows])
+
+
+class TestControlGroups:
+    """A machine of 1000 MB free, and groups that allow less, as Linux's two versions tell it."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, tmp_path, monkeypatch):
+        self.proc, self.groups = tmp_path / "proc", tmp_path / "groups"
+        (self.proc / "self").mkdir(parents=True)
+        self.groups.mkdir()
+        (self.proc / "meminfo").write_text("MemTotal: 4000000 kB\nMemAvailable: 1000000 kB\n")
+        monkeypatch.setattr(memory, "PROC", self.proc)
+        monkeypatch.setattr(memory, "GROUPS", self.groups)
+
+    def group(self, path, **files):
+        folder = self.groups / path
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name.replace("memory_", "memory.")).write_text(f"{text}\n")
+
+    def test_none(self):
+        assert available_memory() == 1_024_000_000
+
+    def test_what_a_group_leaves(self):
+        self.group("", memory_max=500_000_000, memory_current=200_000_000)
+        assert available_memory() == 300_000_000
+
+    def test_the_page_cache_gives_way(self):
+        stat = "anon 1\ninactive_file 150000000\nactive_file 7"
+        self.group("", memory_max=500_000_000, memory_current=450_000_000, memory_stat=stat)
+        assert available_memory() == 200_000_000
+
+    def test_no_limit(self):
+        self.group("", memory_max="max", memory_current=200_000_000)
+        assert available_memory() == 1_024_000_000
+
+    def test_the_groups_own_path_and_those_above(self):
+        (self.proc / "self/cgroup").write_text("0::/slice/job\n")
+        self.group("slice/job", memory_max=500_000_000, memory_current=0)
+        assert available_memory() == 500_000_000
+        self.group("slice", memory_max=600_000_000, memory_current=300_000_000)
+        assert available_memory() == 300_000_000
+        self.group("slice/other", memory_max=1, memory_current=0)
+        assert available_memory() == 300_000_000
+
+    def test_version_1(self):
+        (self.proc / "self/cgroup").write_text("9:name=systemd:/\n4:cpu,memory:/docker/abc\n")
+        sizes = {"memory_limit_in_bytes": 400_000_000, "memory_usage_in_bytes": 390_000_000}
+        self.group("memory", memory_stat="cache 5\ntotal_inactive_file 90000000", **sizes)
+        assert available_memory() == 100_000_000  # the container's own, seen as the root
+        sizes = {"memory_limit_in_bytes": 300_000_000, "memory_usage_in_bytes": 250_000_000}
+        self.group("memory/docker/abc", **sizes)
+        assert available_memory() == 50_000_000
+        self.group("memory/docker/abc", memory_usage_in_bytes=310_000_000)
+        assert available_memory() == 0
+
+
 class TestLimit:
     X = make_swiss_roll(2000, random_state=0)[0]
+
+    @staticmethod
+    def coarse(operator, density, *_):
+        """A filter that has done soon, with or without success."""
+        density.extend(2)
+        return chebyshev.Plan(2, density.high / 2, 40, 0.0)
 
     def test_too_small_for_anything_says_the_least_and_the_least_works(self):
         model = LocallyLinearEmbedding(n_neighbors=12, memory_limit="1MB")
@@ -124,6 +268,83 @@ class TestLimit:
         least = str(e.value).split("memory_limit='")[1].split("'")[0]
         model.set_params(memory_limit=least).fit(self.X)
         assert model.spectrum_.converged
+
+    @pytest.mark.parametrize("solver", ["auto", "chebyshev", "dense"])
+    def test_the_least_where_the_dense_solver_is_taken(self, solver):
+        X = np.random.default_rng(0).standard_normal((1100, 400))
+        sizes = {"n_neighbors": 5, "n_components": 370}
+        model = LocallyLinearEmbedding(eigen_solver=solver, memory_limit="10MB", **sizes)
+        with pytest.raises(MemoryLimitError) as e:
+            model.fit(X)
+        least = str(e.value).split("memory_limit='")[1].split("'")[0]
+        estimate = estimate_memory(X.shape, eigen_solver=solver, **sizes)
+        assert parse_memory(least) >= estimate.least > parse_memory(least) - 10**6
+        model.set_params(memory_limit=least).fit(X)
+        assert model.spectrum_.solver.startswith("dense")
+
+    def test_a_dense_fit_that_was_asked_for(self):
+        few = estimate_memory((1500, 3), n_neighbors=12).least
+        assert estimate_memory((1500, 3), n_neighbors=12, eigen_solver="dense").least > 2 * few
+        model = LocallyLinearEmbedding(n_neighbors=12, eigen_solver="dense", memory_limit=few)
+        with pytest.raises(MemoryLimitError, match="is too small: at least"):
+            model.fit(self.X[:1500])
+
+    @pytest.mark.filterwarnings("ignore::lle_gpu.DisconnectedGraphWarning")
+    def test_no_other_method_is_advised_where_there_is_no_better_one(self):
+        cube = np.random.default_rng(0).random((6000, 5))
+        for method, advised in [("standard", False), ("ltsa", True)]:
+            # Before any work, and once the factors are predicted.
+            for X, k, solver, limit in [(self.X, 12, "auto", "1MB"), (cube, 14, "arpack", "120MB")]:
+                model = LocallyLinearEmbedding(
+                    n_neighbors=k, method=method, eigen_solver=solver, memory_limit=limit
+                )
+                with pytest.raises(MemoryLimitError, match="is too small") as e:
+                    model.fit(X)
+                assert ("method='standard'" in str(e.value)) is advised
+
+    @pytest.mark.parametrize("solver", ["auto", "chebyshev"])
+    def test_m_is_not_formed_only_to_be_counted(self, solver, monkeypatch):
+        def formed(*_):
+            raise AssertionError("M was formed")
+
+        X = np.random.default_rng(0).standard_normal((2500, 10))
+        monkeypatch.setattr(chebyshev, "make_plan", self.coarse)
+        sizes = {"n_neighbors": 30, "n_components": 1, "method": "hessian"}
+        limit = estimate_memory(X.shape, **sizes).least
+        tools = replace(cpu.TOOLS, gram=formed)
+        monkeypatch.setattr(cpu, "bottom_vectors", partial(solve.bottom_vectors, tools))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = LocallyLinearEmbedding(
+                eigen_solver=solver, memory_limit=limit, max_iter=1, **sizes
+            ).fit(X)
+        assert "products with F and F^T" in model.spectrum_.solver
+        if solver == "auto":
+            assert "the order of elimination alone would need" in model.spectrum_.solver
+
+    def test_m_is_dropped_where_the_filter_does_not_use_it(self, monkeypatch):
+        """Formed for the dissection, and no longer held while the filter runs on F and F^T."""
+        held = []
+
+        def watched(F, M, n_jobs):
+            gc.collect()
+            square = (F.shape[1], F.shape[1])
+            alive = (x for x in gc.get_objects() if isinstance(x, csr_array))
+            held.append(sum(x.shape == square and x is not F for x in alive))
+            return cpu.TOOLS.products(F, M, n_jobs)
+
+        X = np.random.default_rng(0).standard_normal((4000, 8))
+        monkeypatch.setattr(chebyshev, "make_plan", self.coarse)
+        tools = replace(cpu.TOOLS, products=watched)
+        monkeypatch.setattr(cpu, "bottom_vectors", partial(solve.bottom_vectors, tools))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = LocallyLinearEmbedding(
+                n_neighbors=30, n_components=1, method="hessian", memory_limit="250MB", max_iter=1
+            ).fit(X)
+        assert "sparse LU with about" in model.spectrum_.solver  # it was looked at
+        assert "products with F and F^T" in model.spectrum_.solver
+        assert held[-1] == 0
 
     def test_is_a_memory_error_and_a_value_error(self):
         assert issubclass(MemoryLimitError, MemoryError)

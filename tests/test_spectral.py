@@ -259,6 +259,14 @@ class TestBelowTheRoundingOfM:
         assert not two.spectrum_.converged
         assert "dense SVD" in one.spectrum_.solver
 
+    @pytest.mark.filterwarnings("ignore::lle_gpu.DisconnectedGraphWarning")
+    def test_the_dense_solver_is_not_its_own_way_out(self):
+        X, parameters = self.nearly_equal_points()
+        X = X[np.r_[0:60, 200:260, 400:460]]
+        with pytest.warns(ConvergenceWarning, match="so near that rounding"):
+            model = LocallyLinearEmbedding(**parameters).fit(X)
+        assert model.spectrum_.solver == "dense SVD of F, n=180 is at most 200"
+
     def test_a_multiple_value_cut_in_two_is_no_failure_of_the_dense_solver(self):
         angle = 2 * np.pi * np.arange(150) / 150
         X = np.column_stack([np.cos(angle), np.sin(angle)])

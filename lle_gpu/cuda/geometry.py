@@ -18,7 +18,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lle_gpu.cuda.probe import cupy
+from lle_gpu.cuda.probe import cupy, forget_probes
 
 __all__ = [
     "Geometry",
@@ -121,6 +121,7 @@ def _opt_in_limit(device: int) -> int:
 def forget_devices() -> None:
     """Ask the devices again."""
     _opt_in_limit.cache_clear()
+    forget_probes()
 
 
 def check_launch(

@@ -11,12 +11,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from lle_gpu.cuda.probe import cupy
+from lle_gpu.exceptions import MemoryLimitError
 from lle_gpu.progress import advance, note
 
 __all__ = [
     "chunk_rows",
     "for_each_chunk",
     "free_bytes",
+    "is_out_of_memory",
     "kept_allocator",
     "release_unused",
 ]
@@ -25,6 +27,27 @@ __all__ = [
 LARGEST_CHUNK_BYTES = 1 << 30
 # Of the free memory, the part that a chunk may take.
 FREE_FRACTION = 0.5
+# In the messages of CUDA's libraries, runtime and driver, whose errors are CuPy's RuntimeErrors.
+OUT_OF_MEMORY = (
+    "_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "cudaErrorMemoryAllocation",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, the device's or the host's.
+
+    CuPy's allocator and RMM raise MemoryErrors; what the libraries, the runtime and the driver
+    cannot allocate by themselves (workspaces, handles, graphs) are RuntimeErrors. The user's own
+    limit is not meant.
+    """
+    if isinstance(error, MemoryLimitError):
+        return False
+    if isinstance(error, RuntimeError):
+        return any(code in str(error) for code in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def free_bytes() -> int:
@@ -34,7 +57,7 @@ def free_bytes() -> int:
     pool = cp.get_default_memory_pool()
     free += pool.free_bytes()
     limit = pool.get_limit()
-    return int(min(free, limit - pool.used_bytes()) if limit else free)
+    return int(max(0, min(free, limit - pool.used_bytes())) if limit else free)
 
 
 def release_unused() -> None:
@@ -42,18 +65,9 @@ def release_unused() -> None:
     cupy().get_default_memory_pool().free_all_blocks()
 
 
-def chunk_rows(bytes_per_row: int, limit: int | None = None) -> int:
-    """Rows whose working arrays should fit in the current device's free memory; at least one.
-
-    Parameters
-    ----------
-    bytes_per_row : int
-    limit : int, optional
-        Bytes of working memory that the user allows.
-    """
+def chunk_rows(bytes_per_row: int) -> int:
+    """Rows whose working arrays should fit in the current device's free memory; at least one."""
     available = min(LARGEST_CHUNK_BYTES, int(FREE_FRACTION * free_bytes()))
-    if limit is not None:
-        available = min(available, limit)
     return max(1, available // max(1, bytes_per_row))
 
 
@@ -62,7 +76,6 @@ def for_each_chunk(
     n: int,
     bytes_per_row: int,
     *,
-    limit: int | None = None,
     quiet: bool = False,
 ) -> None:
     """Call ``work(rows)`` for consecutive slices that cover ``range(n)``.
@@ -77,16 +90,14 @@ def for_each_chunk(
     n : int
     bytes_per_row : int
         Device memory that ``work`` allocates for each row.
-    limit : int, optional
-        Bytes of working memory that the user allows.
     quiet : bool
 
     Raises
     ------
-    MemoryError
-        The allocator's own, if there is not enough memory for a single row.
+    MemoryError, RuntimeError
+        The allocator's or the library's own, if there is not enough memory for a single row.
     """
-    size = chunk_rows(bytes_per_row, limit)
+    size = chunk_rows(bytes_per_row)
     low = 0
     while low < n:
         rows = slice(low, min(low + size, n))
@@ -104,8 +115,8 @@ def _fits(work: Callable[[slice], None], rows: slice) -> bool:
     """Do the work; False if memory ran out and fewer rows may do."""
     try:
         work(rows)
-    except MemoryError:  # CuPy's OutOfMemoryError is one, and RMM raises it as it is
-        if rows.stop - rows.start == 1:
+    except Exception as error:
+        if rows.stop - rows.start == 1 or not is_out_of_memory(error):
             raise
         return False
     return True

@@ -10,13 +10,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from lle_gpu.exceptions import GpuUnavailableError
+from lle_gpu.exceptions import GpuMemoryError, GpuUnavailableError
 
-__all__ = ["cupy", "find_device"]
+__all__ = ["cupy", "find_device", "forget_probes"]
 
 INSTALL = (
     "pip install 'lle-gpu[gpu-cuda13]' (or [gpu-cuda12], by the CUDA version that nvidia-smi shows)"
 )
+# The names of devices that a kernel ran on: CuPy and the device's number are the key.
+_usable: dict[tuple[Any, int], str] = {}
 
 
 def cupy() -> Any:
@@ -40,11 +42,17 @@ def cupy() -> Any:
 def find_device() -> str:
     """Run a kernel on the current device and return the device's name.
 
+    One that was found usable is not tried again in this process; a failure is.
+
     Raises
     ------
     GpuUnavailableError
         If something is in the way; the message says what.
+    GpuMemoryError
+        If it is only that the device's memory is all taken.
     """
+    from lle_gpu.cuda.memory import is_out_of_memory  # which needs cupy() above
+
     cp = cupy()
     try:
         count = cp.cuda.runtime.getDeviceCount()
@@ -53,7 +61,9 @@ def find_device() -> str:
     if count == 0:
         raise GpuUnavailableError("CuPy finds no NVIDIA device")
     try:
-        device = cp.cuda.runtime.getDevice()
+        device = int(cp.cuda.runtime.getDevice())
+        if (cp, device) in _usable:
+            return _usable[cp, device]
         name = str(cp.cuda.runtime.getDeviceProperties(device)["name"].decode())
         probe = cp.RawKernel('extern "C" __global__ void probe(int* x) { *x = 1; }', "probe")
         x = cp.zeros(1, dtype=cp.int32)
@@ -61,6 +71,8 @@ def find_device() -> str:
         if int(x[0]) != 1:  # waits for the kernel
             raise RuntimeError("the kernel ran and wrote nothing")
     except Exception as error:  # compiler, driver or device trouble: all mean "not usable"
+        if is_out_of_memory(error):
+            raise GpuMemoryError(f"the GPU's memory is taken: {error}") from error
         raise GpuUnavailableError(f"CuPy cannot run a kernel on the device: {error}") from error
     try:
         importlib.import_module("cupyx.scipy.sparse.linalg")  # loads cuBLAS, cuSPARSE and cuSOLVER
@@ -70,4 +82,10 @@ def find_device() -> str:
             f"loaded: {error}. They come with pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x), "
             "or with the CUDA toolkit"
         ) from error
+    _usable[cp, device] = name
     return name
+
+
+def forget_probes() -> None:
+    """Try every device anew."""
+    _usable.clear()

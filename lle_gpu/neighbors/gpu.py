@@ -258,9 +258,9 @@ class NeighborSearch:
 
         Parameters
         ----------
-        X : cupy.ndarray of shape (m, d), float32 or float64, optional
-            Query points. Without it the training points are the queries, each with itself
-            left out.
+        X : cupy.ndarray or ndarray of shape (m, d), float32 or float64, optional
+            Query points, CuPy's on the device of the training points. Without it the training
+            points are the queries, each with itself left out.
         n_neighbors : int, optional
             Default: that of the constructor. At most n; n - 1 without ``X``.
         return_distance : bool, default=True
@@ -271,7 +271,15 @@ class NeighborSearch:
         distance : cupy.ndarray of shape (m, k), float64
             Only if ``return_distance``.
         index : cupy.ndarray of shape (m, k), int64
+            Both are NumPy's if X is.
         """
+        with self.X.device:
+            if not isinstance(X, np.ndarray):
+                return self._kneighbors(X, n_neighbors, return_distance)
+            found = self._kneighbors(cupy().asarray(X), n_neighbors, return_distance)
+        return tuple(part.get() for part in found) if return_distance else found.get()
+
+    def _kneighbors(self, X: Any, n_neighbors: int | None, return_distance: bool) -> Any:
         cp = cupy()
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         n, d = self.X.shape

@@ -74,8 +74,9 @@ FIRST_PROBE, LARGEST_PROBE = 32, 1 << 14
 BASIS_BYTES = 1 << 30
 # How far above the largest eigenvalue that Lanczos saw b is set: it has seen it to 5 %.
 ABOVE = 1.05
-# Thick restarts with one filter, before the degree is doubled.
-RESTARTS = 3
+# Thick restarts with one filter, before the degree is doubled; so many times as many where vectors
+# that were left out are looked for.
+RESTARTS, PATIENCE = 3, 8
 LARGEST_DEGREE = 20_000
 # No other filter is tried once so many times the multiplications that were predicted are spent; it
 # takes 5 times as many at most where the filter does it. So many, a few seconds', are always tried.
@@ -429,6 +430,8 @@ def chebyshev_bottom_vectors(
         # With all q null vectors found, one more value tells what lies next.
         n_wanted = max(q + 1 - null.shape[1], 1)
         fresh = max(WIDTH - warm.shape[1], 1)
+        # Warm vectors may converge before what is fresh has turned to anything.
+        width = fresh if warm is hints else 1
         run = functools.partial(
             lanczos,
             p.apply,
@@ -444,10 +447,21 @@ def chebyshev_bottom_vectors(
         left -= result.n_restarts + 1
         values, warm = rayleigh_ritz(result.vectors)
         theta, converged = result.values, result.converged
+        suspicious = angle > 0 and values[0] <= SUSPICIOUS * tol * values[-1]
+        excess = 0.0
+        if values[-1] > null_value:
+            # The rounding in p(M) is measured: sigma is known through F, to more digits.
+            missed = np.abs(p.value(values**2) - theta)[:n_wanted]
+            rounding = max(float(missed.max()), 8 * EPS)
+            excess = rounding / (max(tol, BEST_ANGLE) * float(p.scale(theta[-1])))
         # What converged above a is not known to be the lowest: p does not fall there.
-        sound = converged and values[0] > null_value and values[-1] ** 2 < p.low
-        if sound and may_lack_copies(values, n_wanted, fresh):
-            whole = further_copies(run, rayleigh_ritz, random, null, Found(values, warm, theta))
+        below = values[-1] ** 2 < p.low
+        sound = converged and below and values[0] > null_value and not suspicious and excess <= 1
+        if sound and may_lack_copies(values, n_wanted, width):
+            # This filter does it: no other one is to be tried if a fresh block takes it longer.
+            patient = functools.partial(run, max_restarts=max(min(PATIENCE * RESTARTS, left), 0))
+            found = Found(values, warm, theta)
+            whole = further_copies(patient, rayleigh_ritz, random, null, found)
             left -= whole.n_restarts
             values, warm, theta, converged = (
                 whole.values,
@@ -463,34 +477,29 @@ def chebyshev_bottom_vectors(
         elif values[0] <= null_value and null.shape[1] > q:
             pass  # more null vectors than are wanted, whether or not this one has settled
         elif values[0] <= null_value:
-            found = int((values <= null_value).sum())
-            note(f"{found} more null vectors")
-            Q, _ = xp.linalg.qr(xp.concatenate([null, warm[:, :found]], axis=1))
-            null, warm, angle = Q[:, : q + 1], warm[:, found:], tol
+            count = int((values <= null_value).sum())
+            note(f"{count} more null vectors")
+            Q, _ = xp.linalg.qr(xp.concatenate([null, warm[:, :count]], axis=1))
+            null, warm, angle = Q[:, : q + 1], warm[:, count:], tol
             failure = "the null vectors were not all found"
-        elif converged and values[-1] ** 2 >= p.low:
+        elif converged and not below:
             plan = _with_degree(plan, high, plan.degree / 2)
             failure = "the wanted values and the next one are not all below the filter's interval"
         elif not converged:
             # Ritz values are lower bounds: above delta, there are enough eigenvalues below a, and
             # too many; if none is, even after a whole basis, too few.
-            crowded = theta[-1] > 2 * p.bound
+            crowded = result.converged or theta[-1] > 2 * p.bound
             plan = _with_degree(plan, high, plan.degree * (2.0 if crowded else 0.5))
             failure = f"{result.n_steps} steps of the last filter were not enough"
-        elif angle > 0 and values[0] <= SUSPICIOUS * tol * values[-1]:
+        elif suspicious:
             angle = 0.0  # whatever rounding allows
             failure = "a null vector was not told from the others"
-        elif values[-1] > null_value:
-            # The rounding in p(M) is measured: sigma is known through F, to more digits.
-            missed = np.abs(p.value(values**2) - theta)[:n_wanted]
-            rounding = max(float(missed.max()), 8 * EPS)
-            excess = rounding / (max(tol, BEST_ANGLE) * float(p.scale(theta[-1])))
-            if excess > 1:
-                plan = _with_degree(plan, high, plan.degree * max(excess**0.5, 2.0))
-                failure = (
-                    f"the smallest singular value, {values[0]:.1e}, is so small that its square is "
-                    "lost in the rounding of the filter"
-                )
+        elif excess > 1:
+            plan = _with_degree(plan, high, plan.degree * max(excess**0.5, 2.0))
+            failure = (
+                f"the smallest singular value, {values[0]:.1e}, is so small that its square is "
+                "lost in the rounding of the filter"
+            )
         needed = operator.nonzeros * (operator.columns - begin + plan.degree * plan.columns)
         if not failure or left < 0 or plan.degree > LARGEST_DEGREE or needed > allowed:
             break

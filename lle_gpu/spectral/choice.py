@@ -13,12 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lle_gpu.memory import available_memory, readable, too_small
+from lle_gpu.memory import (
+    DENSE_MAX_POINTS,
+    available_memory,
+    dense_bytes,
+    is_dense,
+    readable,
+    too_small,
+)
 
 __all__ = ["Cost", "Plan", "choose"]
 
-# Up to here the dense SVD takes milliseconds.
-DENSE_MAX_POINTS = 200
 # A predicted factorisation of so few seconds is not compared with anything.
 CHEAP_SECONDS = 2.0
 OTHER = {"shift-invert": "chebyshev", "chebyshev": "shift-invert"}
@@ -31,7 +36,7 @@ class Cost:
     Attributes
     ----------
     seconds : float
-        A comparison between solvers, not a promise.
+        A comparison between solvers, not a promise; infinite if there is not even room to look.
     bytes : float
         Held at once, what is held already included.
     words : str
@@ -70,6 +75,8 @@ def choose(
     shift_invert: Callable[[], Cost],
     chebyshev: Callable[[float], Cost],
     cheap: float = CHEAP_SECONDS,
+    held: int = 0,
+    standard: bool = False,
 ) -> Plan:
     """Choose a solver for ``q`` vectors of ``n`` points.
 
@@ -84,6 +91,10 @@ def choose(
         seconds that it has to beat; for 0 only the memory is asked for.
     cheap : float
         A predicted factorisation of so few seconds is not compared with anything.
+    held : int
+        Bytes that are held already, for the dense solver.
+    standard : bool
+        Whether the method is the one that needs least memory.
 
     Raises
     ------
@@ -91,22 +102,25 @@ def choose(
         If ``memory_limit`` is too small for the solver asked for, or for every one.
     """
     solver = {"arpack": "shift-invert"}.get(solver, solver)
-    if solver == "dense" or n <= DENSE_MAX_POINTS or 3 * (q + 1) >= n:
-        return _dense(solver, n, q, memory_limit)
+    if solver == "dense" or is_dense(n, q):
+        return _dense(solver, n, q, memory_limit, held, standard)
     if solver == "auto":
-        return _cheaper(memory_limit, shift_invert, chebyshev, cheap)
+        return _cheaper(memory_limit, shift_invert, chebyshev, cheap, standard)
     if memory_limit is not None:
         cost = shift_invert() if solver == "shift-invert" else chebyshev(0.0)
         if cost.bytes > memory_limit:
             hint = f" for eigen_solver={solver!r} ({cost.words})"
-            raise too_small(memory_limit, int(cost.bytes), hint)
+            raise too_small(memory_limit, int(cost.bytes), hint, standard=standard)
     return Plan(solver, "as asked for")
 
 
-def _dense(solver: str, n: int, q: int, memory_limit: int | None) -> Plan:
-    needed = 8 * n * (6 * n + q)
+def _dense(
+    solver: str, n: int, q: int, memory_limit: int | None, held: int, standard: bool
+) -> Plan:
+    needed = held + dense_bytes(n, q)
     if memory_limit is not None and needed > memory_limit:
-        raise too_small(memory_limit, needed, f" for the dense solver with n={n}")
+        hint = f" for the dense solver with n={n}"
+        raise too_small(memory_limit, needed, hint, standard=standard)
     if solver == "dense":
         return Plan("dense", "as asked for")
     if n <= DENSE_MAX_POINTS:
@@ -119,6 +133,7 @@ def _cheaper(
     shift_invert: Callable[[], Cost],
     chebyshev: Callable[[float], Cost],
     cheap: float,
+    standard: bool,
 ) -> Plan:
     """The faster one of those that fit."""
 
@@ -130,7 +145,9 @@ def _cheaper(
     if direct.bytes > direct.room(memory_limit):
         filtered = chebyshev(0.0)
         if memory_limit is not None and filtered.bytes > memory_limit:
-            raise too_small(memory_limit, int(min(direct.bytes, filtered.bytes)))
+            # What the factors take is not known if there was no room to look.
+            known = direct.bytes if direct.seconds < float("inf") else float("inf")
+            raise too_small(memory_limit, int(min(known, filtered.bytes)), standard=standard)
         too_much = (
             f"{direct.words} would need {readable(direct.bytes)}, more than {allowed(direct)}"
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.memory import filter_bytes, iteration_bytes
+from lle_gpu.memory import DISSECTION, FIXED, filter_bytes, iteration_bytes
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.spectral.chebyshev import predict_cost
 from lle_gpu.spectral.choice import Cost
@@ -36,6 +36,8 @@ STEPS = 8
 FEWEST_PRODUCTS = 4000
 # Part of the time to beat that the prediction of a filter's cost may take.
 WORTH_LOOKING = 0.1
+# Rows of M whose nonzeros are counted to estimate them all.
+COUNTED_ROWS = 256
 # Seed of the start block when no random_state is given: the same input gives the same bits.
 SEED = 0
 
@@ -108,7 +110,7 @@ class Problem:
         return points[(own != points[:, None]).all(axis=1)]
 
     def known_null_vectors(self) -> Float:
-        """Orthonormal null vectors (n, c), c <= q + 1: the constant, and those of what is unheld."""
+        """The constant, and null vectors of what is unheld: (n, c), c <= q + 1, orthonormal."""
         vectors = self.tools.asarray(np.full((self.n, 1), self.n**-0.5))
         if len(self.unheld) == 0:
             return vectors
@@ -138,11 +140,54 @@ class Problem:
         return self.tools.inverse(matrix, analysis, self.square)
 
     def products(self) -> Any:
-        """M as an operator that only multiplies; a square F is always sparser than its M."""
-        return self.tools.products(self.F, None if self.square else self.matrix, self.n_jobs)
+        """M as an operator that only multiplies."""
+        M = self.matrix if self.multiplies_matrix else None
+        return self.tools.products(self.F, M, self.n_jobs)
+
+    def drop_what_is_factored(self) -> None:
+        """Give back what only a factorisation has a use for."""
+        self.__dict__.pop("analysis", None)
+        if not self.multiplies_matrix:
+            self.__dict__.pop("matrix", None)
+
+    @cached_property
+    def matrix_nonzeros(self) -> int:
+        """Nonzeros of what is factored; those of M are estimated, since forming it takes memory."""
+        if self.square:
+            return int(self.F.nnz)
+        return _gram_nonzeros(to_host(self.constraints.index))
+
+    @property
+    def forming(self) -> int:
+        """Bytes at the peak of M's assembly, M included."""
+        return 0 if self.square else self.tools.gram_bytes(self.constraints, self.matrix_nonzeros)
+
+    @cached_property
+    def multiplies_matrix(self) -> bool:
+        """Whether products are made with M and not with F and F^T.
+
+        A square F is always sparser than its M. Otherwise the fewer nonzeros decide, if there is
+        room to form M at all.
+        """
+        if self.square or self.tools.products_need_matrix:
+            return not self.square
+        room = self.memory_limit
+        if room is None:
+            room = self.tools.free_for_filter()
+        return self.matrix_nonzeros < 2 * self.F.nnz and self._held_with_matrix() <= room
 
     def cost_of_shift_invert(self) -> Cost:
-        """By the predicted fill: arithmetic of the factorisation and of the iteration's solves."""
+        """By the predicted fill: arithmetic of the factorisation and of the iteration's solves.
+
+        To predict it takes memory, too: M, and the graph's arrays while it is dissected.
+        """
+        matrix = 0 if self.square else 12 * self.matrix_nonzeros
+        looking = self.held + max(self.forming, matrix + DISSECTION * self.matrix_nonzeros)
+        cost = Cost(
+            float("inf"), looking, "the order of elimination alone", self.tools.free_for_factors
+        )
+        if looking > cost.room(self.memory_limit):
+            return cost
         estimate, speeds = self.analysis.estimate, self.tools.speeds()
         width = min(self.q + 1, LARGEST_BLOCK)
         solves = 4 * STEPS * width * estimate.nonzeros
@@ -150,7 +195,7 @@ class Problem:
         copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
         words = f"sparse LU with about {estimate.nonzeros / self.n:.0f} nonzeros a row"
         size = self.held + copies + estimate.bytes + iteration_bytes(self.n, self.q)
-        return Cost(seconds, size, words, self.tools.free_for_factors)
+        return Cost(seconds, max(size, looking), words, self.tools.free_for_factors)
 
     def cost_of_chebyshev(self, to_beat: float) -> Cost:
         """By a short run of it, unless it cannot take less than ``to_beat`` seconds anyway."""
@@ -168,20 +213,27 @@ class Problem:
 
     @property
     def held(self) -> int:
-        """Bytes of the constraints, and of what F holds beside them."""
+        """Bytes of the constraints, of what F holds beside them, and of what is small."""
         arrays = self.constraints.index, self.constraints.rows
-        return sum(array.nbytes for array in arrays) + self.tools.extra_bytes(self.F)
+        return FIXED + sum(array.nbytes for array in arrays) + self.tools.extra_bytes(self.F)
 
     @property
     def product_nonzeros(self) -> int:
         """Nonzeros that a product runs through, as the device's products have them."""
-        both = 2 * self.F.nnz
-        return int(both if self.square else min(both, self.matrix.nnz))
+        return self.matrix_nonzeros if self.multiplies_matrix else 2 * int(self.F.nnz)
 
     @property
     def held_by_filter(self) -> int:
-        """The least that it takes, with the smallest basis that is of use."""
-        return self.held + 12 * self.product_nonzeros + filter_bytes(self.n, self.q)
+        """What it takes with the smallest basis that is of use: M or F^T, and blocks of vectors."""
+        if self.multiplies_matrix:
+            return self._held_with_matrix()
+        R, n = self.F.shape
+        return self.held + 12 * int(self.F.nnz) + filter_bytes(n, self.q, R)
+
+    def _held_with_matrix(self) -> int:
+        """First M's assembly, then M and the filter's vectors."""
+        vectors = filter_bytes(self.n, self.q)
+        return self.held + max(self.forming, 12 * self.matrix_nonzeros + vectors)
 
     @property
     def basis_bytes(self) -> int:
@@ -190,3 +242,17 @@ class Problem:
         if self.memory_limit is None:
             return most
         return min(most, max(0, self.memory_limit - self.held_by_filter))
+
+
+def _gram_nonzeros(index: NDArray[Any]) -> int:
+    """Nonzeros of M, about, from the index sets (n, m): those of some of its rows, counted.
+
+    Row j has the points that any index set with j in it ties j to.
+    """
+    n = len(index)
+    rows = np.random.default_rng(SEED).choice(n, min(n, COUNTED_ROWS), replace=False)
+    counted = np.zeros(n, dtype=bool)
+    counted[rows] = True
+    i, place = np.nonzero(counted[index])
+    entries = index[i, place].astype(np.int64)[:, None] * n + index[i]
+    return len(np.unique(entries)) * n // len(rows)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.constraints import Constraints
+from lle_gpu.cuda.memory import is_out_of_memory
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.progress import note, stage
@@ -107,6 +108,8 @@ def bottom_vectors(
             shift_invert=problem.cost_of_shift_invert,
             chebyshev=problem.cost_of_chebyshev,
             cheap=tools.speeds().cheap,
+            held=problem.held,
+            standard=square,
         )
     solution = _follow(problem, plan, solver == "auto")
     with stage("certificate"):
@@ -129,8 +132,8 @@ def _follow(problem: Problem, plan: Plan, auto: bool) -> Solution:
     solution, broken = None, ""
     try:
         solution = run(plan.solver, plan.reason)
-    except (ValueError, MemoryError) as error:
-        if not plan.other:
+    except Exception as error:
+        if not plan.other or not (isinstance(error, ValueError) or is_out_of_memory(error)):
             raise
         broken = str(error)
     if solution is None:
@@ -162,6 +165,7 @@ def _chebyshev(problem: Problem) -> Solution:
     Where F is not square, only those of points in no constraint are known beforehand.
     """
     tools, q = problem.tools, problem.q
+    problem.drop_what_is_factored()
     n_hints = min(len(problem.classes) - 1, q) if problem.square else 0
     hints = (problem.classes.labels[:, None] == np.arange(n_hints)).astype(float)
     with stage("filter"), one_blas_thread(), problem.products() as M:

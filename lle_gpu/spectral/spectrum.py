@@ -25,9 +25,13 @@ class Spectrum:
     gap : float
         (sigma_next - sigma_last) / sigma_next, where sigma_next is the first value left out. Near
         0 the embedding is one choice among many equally good ones; NaN if no value is left.
+        Wherever ``converged``, every copy of a multiple value counts, and sigma_next, which is
+        measured through F on an approximate vector, is never below the true one and above it by 3
+        percent at most, usually by far less.
     n_null : int
-        Null vectors of F that are known, the constant included: 1 on a sound graph. More can exist
-        where ``gap`` is 0.
+        Null vectors of F that are known, the constant included: 1 on a sound graph. One for each
+        closed class of the neighbour graph (method "standard"), one for each point in no constraint
+        ("hessian", "ltsa"), and those that were found. More can exist where ``gap`` is 0.
     converged : bool
         Whether the vectors are right to the tolerance that was asked for.
     solver : str

@@ -115,6 +115,10 @@ class Toolbox:
         () -> what the basis of a Chebyshev filter may take.
     free_for_factors, free_for_filter : callable
         () -> bytes free where the factors are, and where the filter works.
+    gram_bytes : callable
+        (Constraints, nonzeros of M) -> bytes at the peak of M's assembly.
+    products_need_matrix : bool
+        Whether ``products`` can do without M only if F is square.
     """
 
     stack: Callable[..., Any]
@@ -133,3 +137,5 @@ class Toolbox:
     basis_bytes: Callable[[], int]
     free_for_factors: Callable[[], int]
     free_for_filter: Callable[[], int]
+    gram_bytes: Callable[[Any, int], int]
+    products_need_matrix: bool = False

@@ -39,14 +39,18 @@ def device_memory(gpu, size):
     if gpu.machine is not None:
         before = gpu.machine.memory_bytes
         gpu.machine.memory_bytes = max(gpu.machine.used) + size
-        yield
-        gpu.machine.memory_bytes = before
+        try:
+            yield
+        finally:
+            gpu.machine.memory_bytes = before
     else:
         pool = gpu.cupy.get_default_memory_pool()
         pool.free_all_blocks()
         pool.set_limit(size=pool.used_bytes() + size)
-        yield
-        pool.set_limit(size=0)
+        try:
+            yield
+        finally:
+            pool.set_limit(size=0)
 
 
 @pytest.mark.parametrize("method", METHODS)

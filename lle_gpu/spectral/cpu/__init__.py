@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from lle_gpu.constraints.cpu.assemble import gram, stack
+from lle_gpu.constraints.cpu.assemble import gram, gram_bytes, stack
 from lle_gpu.memory import available_memory
 from lle_gpu.spectral import refinement, solve
 from lle_gpu.spectral.chebyshev import BASIS_BYTES
@@ -62,6 +62,7 @@ TOOLS = Toolbox(
     basis_bytes=lambda: BASIS_BYTES,
     free_for_factors=available_memory,
     free_for_filter=available_memory,
+    gram_bytes=gram_bytes,
 )
 
 bottom_vectors = functools.partial(solve.bottom_vectors, TOOLS)

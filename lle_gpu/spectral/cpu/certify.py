@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from lle_gpu.spectral.cpu.products import row_block
+
 __all__ = ["norm_estimate", "normal_product", "rayleigh_ritz"]
 
 Float = NDArray[np.float64]
-# Rows of F taken at once. It has up to k n of them: F V as a whole would be many times V.
-SLAB_ROWS = 1 << 17
+# Rows of F taken at once, and bytes of their products. F has up to k n rows: F V as a whole would
+# be many times V.
+SLAB_ROWS, SLAB_BYTES = 1 << 17, 1 << 24
 
 
 def norm_estimate(F: csr_array, n_steps: int = 8) -> float:
@@ -40,7 +43,7 @@ def rayleigh_ritz(F: csr_array, V: Float) -> tuple[Float, Float]:
     its slabs, stacked, have the same R.
     """
     Q, _ = np.linalg.qr(V)
-    R = np.concatenate([np.linalg.qr(part @ Q, mode="r") for part in _slabs(F)])
+    R = np.concatenate([np.linalg.qr(part @ Q, mode="r") for part in _slabs(F, V.shape[1])])
     _, values, Zt = np.linalg.svd(np.linalg.qr(R, mode="r"))
     return values[::-1], Q @ Zt[::-1].T
 
@@ -48,17 +51,13 @@ def rayleigh_ritz(F: csr_array, V: Float) -> tuple[Float, Float]:
 def normal_product(F: csr_array, V: Float) -> Float:
     """F^T (F V) for V (n, q)."""
     product = np.zeros(V.shape)
-    for part in _slabs(F):
+    for part in _slabs(F, V.shape[1]):
         product += part.T @ (part @ V)
     return product
 
 
-def _slabs(F: csr_array) -> Iterator[csr_array]:
-    """F's rows, in order, ``SLAB_ROWS`` at a time, without copies."""
-    for low in range(0, F.shape[0], SLAB_ROWS):
-        pointer = F.indptr[low : low + SLAB_ROWS + 1]
-        inside = slice(pointer[0], pointer[-1])
-        yield csr_array(
-            (F.data[inside], F.indices[inside], pointer - pointer[0]),
-            shape=(len(pointer) - 1, F.shape[1]),
-        )
+def _slabs(F: csr_array, columns: int) -> Iterator[csr_array]:
+    """F's rows, in order, as many at a time as go with so many columns, without copies."""
+    size = max(1, min(SLAB_ROWS, SLAB_BYTES // (8 * max(columns, 1))))
+    for low in range(0, F.shape[0], size):
+        yield row_block(F, slice(low, low + size))

@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 
 from lle_gpu.parallel import effective_jobs
 
-__all__ = ["Products"]
+__all__ = ["Products", "row_block"]
 
 Float = NDArray[np.float64]
 # Nonzeros from which products are shared out among threads. A block of 8 columns then takes one
@@ -102,14 +102,23 @@ def _row_blocks(A: csr_array, count: int) -> list[tuple[slice, csr_array]]:
     bounds[0], bounds[-1] = 0, A.shape[0]
     blocks = []
     for low, high in pairwise(bounds):
-        pointer = A.indptr[low : high + 1]
-        inside = slice(pointer[0], pointer[-1])
-        block = csr_array(
-            (A.data[inside], A.indices[inside], pointer - pointer[0]),
-            shape=(high - low, A.shape[1]),
-        )
-        blocks.append((slice(int(low), int(high)), block))
+        rows = slice(int(low), int(high))
+        blocks.append((rows, row_block(A, rows)))
     return blocks
+
+
+def row_block(A: csr_array, rows: slice) -> csr_array:
+    """A[rows], which shares A's memory.
+
+    The attributes are set one by one, since a constructor that is given less than half of an array
+    copies it.
+    """
+    pointer = A.indptr[rows.start : rows.stop + 1]
+    inside = slice(pointer[0], pointer[-1])
+    block = csr_array((len(pointer) - 1, A.shape[1]), dtype=A.dtype)
+    block.data, block.indices = A.data[inside], A.indices[inside]
+    block.indptr = pointer - pointer[0]
+    return block
 
 
 def _multiply_rows(X: Float, product: Float) -> Callable[[tuple[slice, Any]], None]:

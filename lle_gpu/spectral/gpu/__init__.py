@@ -14,7 +14,7 @@ from lle_gpu.cuda.memory import free_bytes
 from lle_gpu.memory import available_memory
 from lle_gpu.spectral import refinement, solve
 from lle_gpu.spectral.gpu import cudss
-from lle_gpu.spectral.gpu.assemble import gram, stack
+from lle_gpu.spectral.gpu.assemble import gram, gram_bytes, stack
 from lle_gpu.spectral.gpu.certify import norm_estimate, normal_product, rayleigh_ritz
 from lle_gpu.spectral.gpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.gpu.normals import Normals
@@ -76,6 +76,8 @@ TOOLS = Toolbox(
     basis_bytes=_basis_bytes,
     free_for_factors=_free_for_factors,
     free_for_filter=free_bytes,
+    gram_bytes=gram_bytes,
+    products_need_matrix=True,
 )
 
 bottom_vectors = functools.partial(solve.bottom_vectors, TOOLS)

@@ -12,7 +12,7 @@ from lle_gpu.cuda.geometry import thread_per_item
 from lle_gpu.cuda.memory import free_bytes
 from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows, scalar_name
 
-__all__ = ["gram", "stack"]
+__all__ = ["gram", "gram_bytes", "stack"]
 
 # Bytes for each product of two of F's coefficients while M's pattern is found: its key, the key
 # sorted, the order, and what sorting itself takes.
@@ -54,6 +54,11 @@ def gram(constraints: Constraints, n_jobs: int | None = None) -> Csr:
     parts = [[slab[part] for slab in slabs] for part in range(3)]
     starts = cp.concatenate([*parts[2], cp.full(1, nonzeros, dtype=np.int64)])
     return Csr(cp.concatenate(parts[0]), cp.concatenate(parts[1]), starts, (F.n, F.n))
+
+
+def gram_bytes(constraints: Constraints, nonzeros: int) -> int:
+    """Bytes at the peak of M's assembly, M included, beside slabs that take what is free."""
+    return 24 * nonzeros
 
 
 def _slabs(ends: Any, m: int) -> list[slice]:
