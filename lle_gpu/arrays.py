@@ -6,6 +6,7 @@ CuPy arrays, by the same rules.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.utils.validation import validate_data
 
 from lle_gpu.constraints import METHODS
 from lle_gpu.cuda import cupy
+from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -25,8 +27,9 @@ __all__ = [
     "check_range",
     "check_sizes",
     "check_values",
-    "empty_as",
+    "in_chunks",
     "is_device_array",
+    "is_out_of_memory",
     "on_device",
     "to_device",
     "to_host",
@@ -117,14 +120,6 @@ def as_kind_of(X: Any, array: Any) -> Any:
         return to_host(array)
     with X.device:
         return cupy().asarray(array)
-
-
-def empty_as(X: Any, shape: tuple[int, ...]) -> Any:
-    """An array to be filled, float64, of X's kind and on X's device."""
-    if not is_device_array(X):
-        return np.empty(shape)
-    with X.device:
-        return cupy().empty(shape)
 
 
 def check_sizes(
@@ -224,6 +219,21 @@ def to_device(array: Any) -> Any:
 def on_device(array: Any) -> AbstractContextManager[Any]:
     """Context in which the current device is the array's, or stays as it is for NumPy's."""
     return array.device if is_device_array(array) else nullcontext()
+
+
+def in_chunks(work: Callable[[Any], Any], X: Any, width: int, bytes_per_row: int) -> Any:
+    """``work(X)``, float64 of shape (m, width), by chunks of rows that the current device holds.
+
+    X is NumPy's, and goes there by chunks, or CuPy's; what comes back is X's kind.
+    """
+    shape = len(X), width
+    result = cupy().empty(shape) if is_device_array(X) else np.empty(shape)
+
+    def fill(rows: slice) -> None:
+        result[rows] = as_kind_of(X, work(to_device(X[rows])))
+
+    for_each_chunk(fill, len(X), bytes_per_row, quiet=True)
+    return result
 
 
 class HostIndexed:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 __all__ = ["Backend", "cpu_backend", "gpu_backend"]
@@ -39,7 +38,7 @@ class Backend:
     weighted_means : callable
         (weights, index, values, n_jobs=) -> sum_j weights_ij values_index[i,j].
     in_chunks : callable
-        (work, n, bytes_per_row) -> None; calls ``work(rows)`` for slices that cover ``range(n)``.
+        (work, X, width, bytes_per_row) -> ``work(X)``, of so many columns and of X's kind.
     out_of_memory : callable
         An exception -> whether it says that the device's own memory does not do.
     """
@@ -53,7 +52,7 @@ class Backend:
     bottom_vectors: Callable[..., Any]
     barycentric_weights: Callable[..., Any]
     weighted_means: Callable[..., Any]
-    in_chunks: Callable[[Callable[[slice], None], int, int], None]
+    in_chunks: Callable[[Callable[[Any], Any], Any, int, int], Any]
     out_of_memory: Callable[[BaseException], bool]
 
 
@@ -79,16 +78,15 @@ def cpu_backend() -> Backend:
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,
-        in_chunks=lambda work, n, bytes_per_row: work(slice(0, n)),  # the stages make their own
+        in_chunks=lambda work, X, *_: work(X),  # the stages make chunks of their own
         out_of_memory=lambda error: False,
     )
 
 
 def gpu_backend() -> Backend:
     """CuPy, this package's CUDA kernels, and cuML, cuVS and cuDSS where they are installed."""
-    from lle_gpu.arrays import HostIndexed, on_device, to_device
+    from lle_gpu.arrays import HostIndexed, in_chunks, is_out_of_memory, on_device, to_device
     from lle_gpu.constraints import gpu as constraints
-    from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
     from lle_gpu.neighbors.gpu import NeighborSearch
     from lle_gpu.spectral.gpu import bottom_vectors
 
@@ -107,6 +105,6 @@ def gpu_backend() -> Backend:
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,
-        in_chunks=partial(for_each_chunk, quiet=True),
+        in_chunks=in_chunks,
         out_of_memory=is_out_of_memory,
     )

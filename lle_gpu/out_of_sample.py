@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lle_gpu.arrays import as_kind_of, empty_as
 from lle_gpu.backend import Backend
 from lle_gpu.progress import stage
 
@@ -50,11 +49,9 @@ def interpolate(
     -------
     array of shape (m, q), float64, of the points' kind
     """
-    (m, d), q = points.shape, values.shape[1]
-    result = empty_as(points, (m, q))
+    d, q = points.shape[1], values.shape[1]
 
-    def work(rows: slice) -> None:
-        some = backend.asarray(points[rows])
+    def work(some: NDArray[Any]) -> NDArray[np.float64]:
         with stage("neighbors", len(some)):
             distance, index = search.kneighbors(some, n_neighbors)
         with stage("weights", len(some)):
@@ -63,8 +60,6 @@ def interpolate(
             weights *= ~coincides[:, None]
             weights[:, 0] += coincides
         with stage("means", len(some)):
-            means = backend.weighted_means(weights, index, values, n_jobs=n_jobs)
-        result[rows] = as_kind_of(points, means)
+            return backend.weighted_means(weights, index, values, n_jobs=n_jobs)
 
-    backend.in_chunks(work, m, 8 * (d + 4 * n_neighbors + 2 * q))
-    return result
+    return backend.in_chunks(work, points, q, 8 * (d + 4 * n_neighbors + 2 * q))
