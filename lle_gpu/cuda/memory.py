@@ -124,10 +124,15 @@ def _fits(work: Callable[[slice], None], rows: slice) -> bool:
 
 @contextlib.contextmanager
 def kept_allocator() -> Iterator[None]:
-    """Put CuPy's allocator back afterwards; importing cuML sets another for the whole process."""
+    """Put CuPy's allocator back afterwards; importing cuML sets another for the whole process.
+
+    Inside ``cupy.cuda.using_allocator`` nobody can set another (CuPy raises, and cuML's import with
+    it), so that there is nothing to put back, and nothing is set.
+    """
     cp = cupy()
     allocator = cp.cuda.get_allocator()
     try:
         yield
     finally:
-        cp.cuda.set_allocator(allocator)
+        if cp.cuda.get_allocator() != allocator:
+            cp.cuda.set_allocator(allocator)

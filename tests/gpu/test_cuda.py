@@ -388,6 +388,19 @@ def test_free_bytes_counts_what_the_pool_holds(stand_in):
     assert memory.free_bytes() == 2048 - 512
 
 
+def test_an_allocator_that_cannot_be_set_is_left_alone(stand_in, monkeypatch):
+    """As inside ``cupy.cuda.using_allocator``, where CuPy raises this."""
+
+    def refuse(allocator=None):
+        raise ValueError("Can't change the global allocator inside using_allocator context manager")
+
+    monkeypatch.setattr(stand_in.cupy.cuda, "set_allocator", refuse)
+    with pytest.raises(ValueError, match="using_allocator"):
+        stand_in.cupy.cuda.set_allocator()
+    with memory.kept_allocator():
+        pass
+
+
 def test_the_allocator_is_put_back(gpu):
     cuda = gpu.cupy.cuda
     before = cuda.get_allocator()
