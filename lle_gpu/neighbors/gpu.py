@@ -54,11 +54,11 @@ MOST_CANDIDATES = 32 * LISTS[-1]
 COLUMNS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Registers of a thread that queries and their lists may take: with all else, 128.
 QUERY_REGISTERS = 110
-# A tile of products stays in the cache of a large device, and makes the launches few.
-TILE_QUERIES, TILE_POINTS = 4096, 8192
-# Up to so many multiplications "auto" loads no library: ours are done in a hundredth of a second,
-# and importing cuML takes several.
-SMALL_WORK = 10**11
+# A tile of products, 16 MiB, stays in the L2 of a large device (50 MB), which it is read from once.
+TILE_QUERIES, TILE_POINTS = 2048, 2048
+# Up to so many multiplications "auto" loads no library: by their arithmetic ours take a second or
+# two on a large device, and importing cuML takes six.
+SMALL_WORK = 10**13
 # Queries whose neighbours by another library's candidates are searched once more by ourselves.
 SAMPLE = 64
 INDEX_LIMIT = 2**31 - 1024
