@@ -54,8 +54,9 @@ MOST_CANDIDATES = 32 * LISTS[-1]
 COLUMNS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Registers of a thread that queries and their lists may take: with all else, 128.
 QUERY_REGISTERS = 110
-# A tile of products, 16 MiB, stays in the L2 of a large device (50 MB), which it is read from once.
-TILE_QUERIES, TILE_POINTS = 2048, 2048
+# A tile of products, 128 MiB, goes through the device's memory and back. By arithmetic that costs
+# less than the launches of smaller tiles that would stay in the L2 (50 MB): not measured yet.
+TILE_QUERIES, TILE_POINTS = 4096, 8192
 # Up to so many multiplications "auto" loads no library: by their arithmetic ours take a second or
 # two on a large device, and importing cuML takes six.
 SMALL_WORK = 10**13
