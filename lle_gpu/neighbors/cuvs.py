@@ -43,7 +43,9 @@ class CuVS:
         """Squared distances and indices, the points themselves among them."""
         cp = cupy()
         distance, index = _called(self._brute_force.search, self._index, Y, count)
-        return cp.asarray(distance), cp.asarray(index).astype(np.int32)
+        proposed, candidate = cp.asarray(distance), cp.asarray(index)
+        # Kernels read what they are given as the type they expect.
+        return proposed.astype(np.float32, copy=False), candidate.astype(np.int32)
 
 
 def _imported() -> Any:

@@ -3,7 +3,8 @@
 Calls are held against the signatures of the released package (``nvmath_signatures.json``), and what
 it demands is demanded here, too: CuPy operands, compressed rows with columns in order and all
 indices of one type, right-hand sides in Fortran order, plan before factorize before solve. The
-block of right-hand sides is read where it was given, as on the device. Faults can be asked for:
+block of right-hand sides is read where it was given, as on the device. As in the released package,
+what sizes are read into is there for the importing thread alone. Faults can be asked for:
 
     no nvmath, broken import, no cudss, cudss 1.0
     indefinite         definite matrices are found not to be: info is 3
@@ -15,10 +16,12 @@ block of right-hand sides is read where it was given, as on the device. Faults c
 from __future__ import annotations
 
 import enum
+import importlib
 import importlib.machinery
 import inspect
 import json
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -52,6 +55,8 @@ def install(monkeypatch, cupy, *faults):
     """Make ``nvmath`` importable, with these faults; returns the list of solvers made."""
     solvers = []
     MatrixType = enum.IntEnum("MatrixType", SIGNATURES["DirectSolverMatrixType"])
+    of_thread = threading.local()
+    of_thread.size_written = np.empty((1,), np.uint64)
 
     class Options:
         def __init__(self, *args, **kwargs):
@@ -97,6 +102,7 @@ def install(monkeypatch, cupy, *faults):
                 raise RuntimeError("ALLOC_FAILED")
             self._matrix()
             self.state = "planned"
+            of_thread.size_written[0] = 0
             dtype = [(name, "u8") for name in SIGNATURES["memory_estimates"]]
             estimates = np.zeros((), dtype).view(np.recarray)
             estimates.permanent_device_memory = 40 * 8 * self.a.nnz
@@ -108,6 +114,7 @@ def install(monkeypatch, cupy, *faults):
             assert self.state in ("planned", "factorized"), "factorize before plan"
             self.lu = splu(self._matrix(), permc_spec="MMD_AT_PLUS_A")
             self.state = "factorized"
+            of_thread.size_written[0] = 0
             info = _only("FactorizationInfo")
             info.lu_nnz = int(self.lu.nnz)
             info.info = 3 if self.kind == "SPD" and "indefinite" in faults else 0
@@ -147,6 +154,9 @@ def install(monkeypatch, cupy, *faults):
             "DirectSolverMatrixType": MatrixType,
             "DirectSolverOptions": Options,
         },
+        "nvmath.sparse._internal": {},
+        "nvmath.sparse._internal.cudss_config_ifc": {"_tls": of_thread},
+        "nvmath.sparse._internal.cudss_data_ifc": {"_tls": of_thread},
     }
 
     class Finder:
@@ -164,6 +174,9 @@ def install(monkeypatch, cupy, *faults):
             if "broken import" in faults:
                 raise ImportError("libsomething.so: cannot open shared object file")
             vars(module).update(contents[module.__name__])
+            if module.__name__ == "nvmath.sparse.advanced":
+                for part in ("config", "data"):
+                    importlib.import_module(f"nvmath.sparse._internal.cudss_{part}_ifc")
 
     for name in list(sys.modules):
         if name == "nvmath" or name.startswith("nvmath."):

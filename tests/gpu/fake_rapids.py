@@ -207,6 +207,8 @@ def _cuvs(module, cupy, faults, calls):
             found = _search(points, asked.queries.get(), asked.k, faults, expanded=True)
         except (RuntimeError, MemoryError) as error:
             raise CuvsException(str(error)) from None
+        if "float64" in faults:
+            found = found[0].astype(np.float64), found[1]
         return tuple(device_ndarray(cupy.asarray(array)) for array in found)
 
     module.build, module.search = build, search

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_null_vectors_of_closed_classes(stand_in, nvmath):
     assert reference.sine(on_cpu, V) <= 1e-6
 
 
+def test_in_a_thread_that_did_not_import_it(stand_in, nvmath):
+    nvmath()
+    assert cudss.missing() == ""  # imports it here
+    with ThreadPoolExecutor(1) as pool:
+        V, spectrum, notes, on_cpu = pool.submit(solved, stand_in, "ltsa").result()
+    assert "cuDSS" in spectrum.solver and "host" not in spectrum.solver, notes
+    assert reference.sine(on_cpu, V) <= 1e-6
+
+
 def test_auto_takes_it(stand_in, nvmath):
     nvmath()
     _, spectrum, notes, _ = solved(stand_in, "ltsa", solver="auto")
@@ -140,7 +150,7 @@ class TestWaysOut:
         V, spectrum, notes, on_cpu = solved(stand_in, method)
         assert any("SuperLU on the host, since cuDSS failed" in text for text in notes)
         assert any("backward error" in text for text in notes)
-        assert "on the host" in spectrum.solver
+        assert "on the host, since cuDSS failed: no factors that solve" in spectrum.solver
         assert all(solver.state == "freed" for solver in solvers)
         assert reference.sine(on_cpu, V) <= 1e-6
 
@@ -148,7 +158,7 @@ class TestWaysOut:
         nvmath("cannot plan")
         V, spectrum, notes, on_cpu = solved(stand_in, "ltsa")
         assert any("cuDSS failed to plan: planning: RuntimeError: ALLOC_FAILED" in t for t in notes)
-        assert "on the host" in spectrum.solver
+        assert "on the host, since cuDSS failed: planning" in spectrum.solver
         assert reference.sine(on_cpu, V) <= 1e-6
 
     def test_a_solve_that_fails_leaves_it_to_the_filter(self, stand_in, nvmath, monkeypatch):

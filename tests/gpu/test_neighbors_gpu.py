@@ -391,6 +391,10 @@ class TestLibraries:
         assert found[1].shape == (0, 6)
         assert_equal(*both(stand_in, ROLL, 6, 1e100 * ROLL[:3], algorithm=package))
 
+    def test_distances_of_another_type_are_converted(self, stand_in, rapids):
+        rapids(cuvs=("float64",))
+        assert_equal(*both(stand_in, ROLL, 6, algorithm="cuvs"))
+
     @pytest.mark.parametrize("package", ["cuml", "cuvs"])
     def test_one_that_gives_up_on_few_points(self, stand_in, rapids, package):
         rapids(**{package: ("gives up",)})

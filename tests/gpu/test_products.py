@@ -295,6 +295,25 @@ def test_a_graph_is_captured_once_and_launched_for_the_rest(stand_in):
     assert len(captured) == 1
 
 
+def test_a_capture_that_fails_is_done_without(stand_in, monkeypatch):
+    """A launch fails with the driver's error, which is not the runtime's."""
+    cp = stand_in.cupy
+
+    class CUDADriverError(RuntimeError):
+        pass
+
+    def failing(self, mode=None):
+        raise CUDADriverError("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED")
+
+    monkeypatch.setattr(cp.cuda.Stream, "begin_capture", failing)
+    C = np.full((GRAPH_STEPS + 5, 3), 0.1)
+    C[0, 2] = 0.0
+    F, X = on_device(cp, constraints_of(40, 1, 5)), cp.asarray(RNG.normal(size=(40, 2)))
+    found = stand_in.to_numpy(Products(Rows(F)).recur(X, C))
+    monkeypatch.setattr(products_module, "_captured", lambda launch: None)
+    assert (found == stand_in.to_numpy(Products(Rows(F)).recur(X, C))).all()
+
+
 def test_where_nothing_can_be_captured_steps_are_launched_one_by_one(stand_in, monkeypatch):
     cp = stand_in.cupy
     M = Products(Rows(on_device(cp, constraints_of(40, 1, 5))))

@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.metadata
 import logging
+import sys
 import threading
 from typing import Any
 
@@ -215,11 +216,22 @@ class _our_errors:  # noqa: N801  a context manager
         self._doing = doing
 
     def __enter__(self) -> None:
-        return None
+        _prepare_thread()
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if isinstance(error, Exception):
             raise CudssError(f"{self._doing}: {type(error).__name__}: {error}") from error
+
+
+def _prepare_thread() -> None:
+    """Give this thread what nvmath-python 1.0 makes for the importing thread alone.
+
+    Without it, every other thread fails to read sizes and results (an AttributeError).
+    """
+    for part in ("cudss_config_ifc", "cudss_data_ifc"):
+        of_thread = getattr(sys.modules.get(f"nvmath.sparse._internal.{part}"), "_tls", None)
+        if of_thread is not None and not hasattr(of_thread, "size_written"):
+            of_thread.size_written = np.empty((1,), np.uint64)
 
 
 @functools.cache

@@ -175,7 +175,9 @@ def _captured(launch: Any) -> Any:
                 launch()
             finally:
                 graph = stream.end_capture()
-    except cp.cuda.runtime.CUDARuntimeError as error:
+    except (
+        RuntimeError
+    ) as error:  # CUDARuntimeError, CUDADriverError: launches fail with the latter
         note(f"the steps of the filter are launched one by one: no CUDA graph ({error})")
         return None
     return graph

@@ -38,7 +38,7 @@ def analyse(A: Rows | Csr, square: bool) -> Analysis:
         return CudssPlan(A, square)
     except cudss.CudssError as error:
         note(f"SuperLU on the host, since cuDSS failed to plan: {error}")
-        return HostPlan(A)
+        return HostPlan(A, f", since cuDSS failed: {error}")
 
 
 def inverse(A: Rows | Csr, plan: Any, square: bool) -> Inverse:
@@ -46,20 +46,28 @@ def inverse(A: Rows | Csr, plan: Any, square: bool) -> Inverse:
     try:
         return plan.inverse(square)
     except cudss.CudssError as error:
-        note(f"SuperLU on the host, since cuDSS failed: {error}")
+        reason = f", since cuDSS failed: {error}"
+        note(f"SuperLU on the host{reason}")
         plan.free()
-    return HostPlan(A).inverse(square)
+    return HostPlan(A, reason).inverse(square)
 
 
 class HostPlan:
     """SuperLU's order of elimination, and a copy of the matrix on the host.
+
+    Parameters
+    ----------
+    A : Rows or Csr
+    reason : str
+        Why the host does it, for the description; empty if nothing else could.
 
     Attributes
     ----------
     estimate : FillEstimate
     """
 
-    def __init__(self, A: Rows | Csr) -> None:
+    def __init__(self, A: Rows | Csr, reason: str = "") -> None:
+        self._reason = reason
         self._matrix = A.to_host()
         self._elimination = choose_elimination(self._matrix)
         self.estimate = self._elimination.estimate
@@ -67,7 +75,7 @@ class HostPlan:
     def inverse(self, square: bool) -> Inverse:
         """Factor on the host."""
         make = cpu.SquareInverse if square else cpu.SymmetricInverse
-        return HostInverse(make(self._matrix, self._elimination))
+        return HostInverse(make(self._matrix, self._elimination), self._reason)
 
 
 class HostInverse:
@@ -78,9 +86,9 @@ class HostInverse:
     description : str
     """
 
-    def __init__(self, inverse: Any) -> None:
+    def __init__(self, inverse: Any, reason: str = "") -> None:
         self._inverse = inverse
-        self.description = f"{inverse.description}, on the host"
+        self.description = f"{inverse.description}, on the host{reason}"
 
     @property
     def shift(self) -> float:
