@@ -3,7 +3,8 @@
 All figures are bytes beyond the input and the output. They follow from the sizes of the arrays that
 are alive at once (n points, d features, k neighbours; r rows of m coefficients a point):
 
-    neighbors     distances and indices (k each), copies of X for the search, a block of candidates
+    neighbors     distances and indices (k each), copies of X for the search (of a sparse X: what
+                  it stores, with 12 bytes for each entry, up to six times), a block of candidates
     constraints   indices (k, int32), rows (r m), and m indices where the point itself is added
     F             the column indices (r m, int32); the coefficients are shared with the rows
     solver        F^T again and the basis vectors for a Chebyshev filter; the factors of B or M, the
@@ -48,6 +49,8 @@ PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 FIXED = 64 << 20
 # Candidates of the neighbour search held at once (lle_gpu.neighbors.cpu.CANDIDATE_BYTES), twice.
 CANDIDATES = 1 << 26
+# What the search among sparse points holds: X in float64, centred, by columns, while each is made.
+SPARSE_COPIES = 6
 # Up to here the dense SVD takes milliseconds.
 DENSE_MAX_POINTS = 200
 # Bytes for each nonzero of the matrix to be factored, while its order of elimination is found: 64
@@ -96,6 +99,7 @@ def estimate_memory(
     n_components: int = 2,
     method: str = "standard",
     eigen_solver: str = "auto",
+    n_stored: int | None = None,
 ) -> MemoryEstimate:
     """Tell what a fit on the CPU would need, from its sizes alone.
 
@@ -111,6 +115,8 @@ def estimate_memory(
         n_samples, n_features.
     n_neighbors, n_components, method, eigen_solver
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
+    n_stored : int or None, default=None
+        Of sparse X, how many entries it stores (``X.nnz``).
 
     Returns
     -------
@@ -137,7 +143,11 @@ def estimate_memory(
     m = k + 1 if includes_point else k
     r = {"standard": 1, "hessian": q * (q + 1) // 2}.get(method, k)
     index = 4 * n * k
-    search = 16 * n * k + 8 * n * (3 * d + 12) + min(CANDIDATES, 32 * n * (k + 9))
+    search = 16 * n * k + 8 * n * 12
+    if n_stored is None:
+        search += 24 * n * d + min(CANDIDATES, 32 * n * (k + 9))
+    else:
+        search += SPARSE_COPIES * 12 * n_stored + 32 * d + 2 * CANDIDATES
     rows = 8 * n * r * m + (4 * n * m if includes_point else 0)
     F = rows + 4 * n * r * m
     if eigen_solver == "dense" or is_dense(n, q):
@@ -177,6 +187,16 @@ def filter_bytes(n: int, q: int, n_rows: int = 0) -> int:
     """
     basis = q + 2 + 4 * 8 + 4 * 8
     return 8 * n * (basis + 6 * 8 + 3 * (q + 1)) + 16 * 8 * n_rows
+
+
+def davidson_bytes(n: int, q: int, *, basis_alone: bool = False) -> int:
+    """The least that Davidson's method holds: a basis, B times it, and blocks of vectors.
+
+    Of the blocks, four are in single precision while the polynomial is applied.
+    """
+    width = max(q + 4, 8)
+    basis = 2 * 8 * n * 4 * width
+    return basis if basis_alone else basis + 8 * n * 8 * width
 
 
 def check_memory(estimate: MemoryEstimate, limit: int | None, *, standard: bool = False) -> None:

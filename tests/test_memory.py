@@ -350,14 +350,22 @@ class TestLimit:
         assert issubclass(MemoryLimitError, MemoryError)
         assert issubclass(MemoryLimitError, ValueError)
 
-    def test_a_limit_too_small_for_the_factors_takes_the_filter(self):
+    def test_a_limit_too_small_for_the_factors_takes_what_has_none(self):
         cube = np.random.default_rng(0).random((10_000, 5))
         model = LocallyLinearEmbedding(n_neighbors=14, memory_limit="120MB").fit(cube)
-        assert model.spectrum_.solver.startswith("Chebyshev filter")
-        assert "more than the 120MB that are allowed" in model.spectrum_.solver
+        assert model.spectrum_.solver.startswith("Davidson's method")
+        assert "sparse LU with about" in model.spectrum_.solver
         assert model.spectrum_.converged
         with pytest.raises(MemoryLimitError, match="eigen_solver='shift-invert'"):
             model.set_params(eigen_solver="shift-invert").fit(cube)
+
+    def test_or_the_filter_for_the_other_methods(self):
+        cube = np.random.default_rng(0).random((3000, 5))
+        model = LocallyLinearEmbedding(n_neighbors=12, method="modified", memory_limit="105MB")
+        model.fit(cube)
+        assert model.spectrum_.solver.startswith("Chebyshev filter")
+        assert "more than the 105MB that are allowed" in model.spectrum_.solver
+        assert model.spectrum_.converged
 
 
 class TestGoingOver:

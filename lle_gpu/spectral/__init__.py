@@ -7,8 +7,10 @@ What knows no device, in the order in which it is used:
 - :mod:`lle_gpu.spectral.choice`: which way, by these costs;
 - :mod:`lle_gpu.spectral.inverse_iteration`: shift-invert, null vectors kept out, refined through F;
 - :mod:`lle_gpu.spectral.refinement`: what the rounding of M hides, brought back through F;
+- :mod:`lle_gpu.spectral.davidson`: for a square F that fills in, preconditioned by the polynomial
+  of :mod:`lle_gpu.spectral.gmres_polynomial`;
 - :mod:`lle_gpu.spectral.chebyshev`: the operator that only multiplies;
-- :mod:`lle_gpu.spectral.lanczos`: block Lanczos over any operator, the only iteration there is;
+- :mod:`lle_gpu.spectral.lanczos`: block Lanczos over an operator, which the others run on;
 - :mod:`lle_gpu.spectral.certificate`, :mod:`~lle_gpu.spectral.spectrum`: what is known at the end.
 
 What a device brings, named in :mod:`lle_gpu.spectral.toolbox` and bound to ``bottom_vectors`` by
@@ -21,4 +23,4 @@ from lle_gpu.spectral.spectrum import Spectrum
 
 __all__ = ["SOLVERS", "Spectrum"]
 
-SOLVERS = ("auto", "dense", "shift-invert", "arpack", "chebyshev")
+SOLVERS = ("auto", "dense", "shift-invert", "arpack", "davidson", "chebyshev")

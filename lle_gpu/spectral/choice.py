@@ -2,10 +2,13 @@
 
 - dense: a few hundred points, or so many components that nothing sparse would help;
 - shift-invert: one factorisation, then a few solves. Its cost is that of the fill;
+- Davidson's method: products with a square F = B, preconditioned by a polynomial in B. What it
+  takes, nothing tells but trying;
 - Chebyshev filter: many products with F and F^T, no factorisation. Its cost is that of the gap.
 
-Shift-invert is looked at first, since its prediction costs little. Only where that is dear is the
-filter's cost predicted too, by a short run of it.
+Shift-invert is looked at first, since its prediction costs little. Where that is dear and
+Davidson's method might take far less, it is tried, and given up when it will not do in that time.
+Only then is the filter's cost predicted too, by a short run of it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ __all__ = ["Cost", "Plan", "choose"]
 
 # A predicted factorisation of so few seconds is not compared with anything.
 CHEAP_SECONDS = 2.0
+# Davidson's method is tried where the least it may take is so much less than a factorisation.
+FAR_LESS = 1 / 3
+# And where the factorisation takes more than this part of what is cheap: to see that there is no
+# polynomial takes less than that.
+WORTH_TRYING = 1 / 8
 OTHER = {"shift-invert": "chebyshev", "chebyshev": "shift-invert"}
 
 
@@ -59,11 +67,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The solver to use, why, and the one to go over to if it fails ("" for none)."""
+    """The solver to use, why, and the one to go over to if it fails ("" for none).
+
+    ``worth`` are the seconds that the solver may take, before another one should be chosen.
+    """
 
     solver: str
     reason: str
     other: str = ""
+    worth: float = float("inf")
 
 
 def choose(
@@ -74,6 +86,7 @@ def choose(
     memory_limit: int | None,
     shift_invert: Callable[[], Cost],
     chebyshev: Callable[[float], Cost],
+    davidson: Callable[[], Cost] | None = None,
     cheap: float = CHEAP_SECONDS,
     held: int = 0,
     standard: bool = False,
@@ -82,13 +95,16 @@ def choose(
 
     Parameters
     ----------
-    solver : {"auto", "dense", "shift-invert", "arpack", "chebyshev"}
+    solver : {"auto", "dense", "shift-invert", "arpack", "davidson", "chebyshev"}
     n, q : int
     memory_limit : int or None
         None is what the machine has free, and only guides the choice.
     shift_invert, chebyshev : callable
         Predict the solver's cost; called only where the answer matters. ``chebyshev`` is given the
         seconds that it has to beat; for 0 only the memory is asked for.
+    davidson : callable, optional
+        Predicts the least cost of Davidson's method; infinite seconds where it does not apply.
+        Without it "auto" does not try it.
     cheap : float
         A predicted factorisation of so few seconds is not compared with anything.
     held : int
@@ -105,9 +121,12 @@ def choose(
     if solver == "dense" or is_dense(n, q):
         return _dense(solver, n, q, memory_limit, held, standard)
     if solver == "auto":
-        return _cheaper(memory_limit, shift_invert, chebyshev, cheap, standard)
+        return _cheaper(memory_limit, shift_invert, chebyshev, davidson, cheap, standard)
     if memory_limit is not None:
-        cost = shift_invert() if solver == "shift-invert" else chebyshev(0.0)
+        if solver == "davidson" and davidson is not None:
+            cost = davidson()
+        else:
+            cost = shift_invert() if solver == "shift-invert" else chebyshev(0.0)
         if cost.bytes > memory_limit:
             hint = f" for eigen_solver={solver!r} ({cost.words})"
             raise too_small(memory_limit, int(cost.bytes), hint, standard=standard)
@@ -132,6 +151,7 @@ def _cheaper(
     memory_limit: int | None,
     shift_invert: Callable[[], Cost],
     chebyshev: Callable[[float], Cost],
+    davidson: Callable[[], Cost] | None,
     cheap: float,
     standard: bool,
 ) -> Plan:
@@ -142,6 +162,15 @@ def _cheaper(
         return f"the {room} that are {'free' if memory_limit is None else 'allowed'}"
 
     direct = shift_invert()
+    dear = direct.seconds > WORTH_TRYING * cheap or direct.bytes > direct.room(memory_limit)
+    if dear and davidson is not None:
+        tried = davidson()
+        if tried.seconds < FAR_LESS * direct.seconds and tried.bytes <= tried.room(memory_limit):
+            against = f"about {direct.seconds:.2g} s and {readable(direct.bytes)}"
+            if direct.seconds == float("inf"):
+                against = f"more than {allowed(direct)}"
+            reason = f"{direct.words} would need {against}"
+            return Plan("davidson", reason, worth=direct.seconds)
     if direct.bytes > direct.room(memory_limit):
         filtered = chebyshev(0.0)
         if memory_limit is not None and filtered.bytes > memory_limit:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.memory import DISSECTION, FIXED, filter_bytes, iteration_bytes
+from lle_gpu.memory import DISSECTION, FIXED, davidson_bytes, filter_bytes, iteration_bytes
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.spectral.chebyshev import predict_cost
 from lle_gpu.spectral.choice import Cost
@@ -34,6 +34,8 @@ LARGEST_BLOCK = 8
 STEPS = 8
 # Products with one column that no filter has done without (MNIST, 5,000 points: 4,200).
 FEWEST_PRODUCTS = 4000
+# And that Davidson's method has not done without, products with B (MNIST, 5,000 points).
+FEWEST_SQUARE_PRODUCTS = 3000
 # Part of the time to beat that the prediction of a filter's cost may take.
 WORTH_LOOKING = 0.1
 # Rows of M whose nonzeros are counted to estimate them all.
@@ -197,6 +199,22 @@ class Problem:
         size = self.held + copies + estimate.bytes + iteration_bytes(self.n, self.q)
         return Cost(seconds, max(size, looking), words, self.tools.free_for_factors)
 
+    def cost_of_davidson(self) -> Cost:
+        """The least that it may take; infinite where it does not apply.
+
+        It has to know all null vectors beforehand. Which polynomial there is and how many steps it
+        takes, only trying tells.
+        """
+        if not self.square or len(self.classes) > 1:
+            return Cost(float("inf"), 0, "", self.tools.free_for_filter)
+        seconds = FEWEST_SQUARE_PRODUCTS * self.tools.speeds().product * self.F.nnz
+        return Cost(seconds, self.held_by_davidson, "Davidson's method", self.tools.free_for_filter)
+
+    @property
+    def held_by_davidson(self) -> int:
+        """With the smallest basis that is of use: B and B^T in single precision, and vectors."""
+        return self.held + 16 * int(self.F.nnz) + davidson_bytes(self.n, self.q)
+
     def cost_of_chebyshev(self, to_beat: float) -> Cost:
         """By a short run of it, unless it cannot take less than ``to_beat`` seconds anyway."""
         seconds = float("inf")
@@ -238,10 +256,19 @@ class Problem:
     @property
     def basis_bytes(self) -> int:
         """What the filter's basis may take beyond that."""
+        return self._spare_bytes(self.held_by_filter)
+
+    @property
+    def davidson_basis_bytes(self) -> int:
+        """What the basis of Davidson's method may take, the smallest included."""
+        smallest = davidson_bytes(self.n, self.q, basis_alone=True)
+        return smallest + self._spare_bytes(self.held_by_davidson)
+
+    def _spare_bytes(self, held: int) -> int:
         most = self.tools.basis_bytes()
         if self.memory_limit is None:
             return most
-        return min(most, max(0, self.memory_limit - self.held_by_filter))
+        return min(most, max(0, self.memory_limit - held))
 
 
 def _gram_nonzeros(index: NDArray[Any]) -> int:

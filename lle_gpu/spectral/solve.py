@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from lle_gpu.progress import note, stage
 from lle_gpu.spectral.certificate import certified
 from lle_gpu.spectral.chebyshev import chebyshev_bottom_vectors
 from lle_gpu.spectral.choice import Plan, choose
+from lle_gpu.spectral.davidson import davidson_bottom_vectors
 from lle_gpu.spectral.inverse_iteration import iterate
 from lle_gpu.spectral.problem import RESIDUAL_TOL, Problem, Solution
 from lle_gpu.spectral.spectrum import Spectrum
@@ -26,6 +29,8 @@ Float = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 # Up to here "auto" answers a failure with the dense solver, which takes a second or two.
 DENSE_RESCUE_POINTS = 1000
+# Restarts of Davidson's method where another solver can take its place.
+TRIED_RESTARTS = 12
 
 
 def bottom_vectors(
@@ -55,7 +60,7 @@ def bottom_vectors(
         Whether F is a square B = I - W (one row a point).
     classes : ClosedClasses
         Of the neighbour graph; each closed class of a square F is a null vector.
-    solver : {"auto", "dense", "shift-invert", "arpack", "chebyshev"}
+    solver : {"auto", "dense", "shift-invert", "arpack", "davidson", "chebyshev"}
     tol : float
         Sine of the angle to the true space; see :func:`lle_gpu.spectral.lanczos.lanczos`.
     max_iter : int
@@ -99,19 +104,32 @@ def bottom_vectors(
         n_jobs,
         memory_limit,
     )
+    plan_for = functools.partial(
+        choose,
+        solver,
+        problem.n,
+        n_components,
+        memory_limit=memory_limit,
+        shift_invert=problem.cost_of_shift_invert,
+        chebyshev=problem.cost_of_chebyshev,
+        cheap=tools.speeds().cheap,
+        held=problem.held,
+        standard=square,
+    )
     with stage("choice"):
-        plan = choose(
-            solver,
-            problem.n,
-            n_components,
-            memory_limit=memory_limit,
-            shift_invert=problem.cost_of_shift_invert,
-            chebyshev=problem.cost_of_chebyshev,
-            cheap=tools.speeds().cheap,
-            held=problem.held,
-            standard=square,
-        )
-    solution = _follow(problem, plan, solver == "auto")
+        plan = plan_for(davidson=problem.cost_of_davidson)
+    if plan.solver == "davidson":
+        run = _davidson if solver == "davidson" else _try_davidson
+        solution = run(problem, plan)
+        if solution.failure and solver == "auto":
+            note(f"solver: davidson was given up, since {solution.failure}")
+            with stage("choice"):
+                plan = plan_for(davidson=None)
+            reason = f"{plan.reason} (Davidson's method was given up, since {solution.failure})"
+            del solution
+            solution = _follow(problem, replace(plan, reason=reason), auto=True)
+    else:
+        solution = _follow(problem, plan, solver == "auto")
     with stage("certificate"):
         return certified(problem, solution)
 
@@ -157,6 +175,55 @@ def _shift_invert(problem: Problem) -> Solution:
             note(inverse.description)
         with stage("lanczos"):
             return iterate(problem, inverse)
+
+
+def _try_davidson(problem: Problem, plan: Plan) -> Solution:
+    """The same, where another solver can take its place: an error is a failure like others."""
+    try:
+        return _davidson(problem, plan)
+    except Exception as error:
+        if not (isinstance(error, ValueError) or is_out_of_memory(error)):
+            raise
+        return Solution(np.empty((0, 0)), np.empty(0), str(error).partition(".")[0], 0, "")
+
+
+def _davidson(problem: Problem, plan: Plan) -> Solution:
+    """Davidson's method, as long as it is worth it, for a square F with one closed class."""
+    tools, tried = problem.tools, plan.worth < float("inf")
+    if not problem.square:
+        raise ValueError(
+            "eigen_solver='davidson' is for method='standard', whose F is square. Use "
+            "eigen_solver='auto', 'shift-invert' or 'chebyshev'."
+        )
+    if len(problem.classes) > 1:
+        raise ValueError(
+            f"eigen_solver='davidson' needs a neighbour graph with one closed class, and this one "
+            f"has {len(problem.classes)}. Use disconnected='bridge' or 'largest', a larger "
+            "n_neighbors, or eigen_solver='auto'."
+        )
+    note(f"solver: davidson ({plan.reason})")
+    problem.__dict__.pop("analysis", None)
+    with (
+        stage("davidson"),
+        one_blas_thread(),
+        tools.square_products(problem.F, problem.n_jobs) as B,
+    ):
+        bottom = davidson_bottom_vectors(
+            B,
+            lambda V: tools.rayleigh_ritz(problem.F, V),
+            problem.known_null_vectors(),
+            problem.q,
+            random=problem.normals(),
+            norm=problem.norm,
+            tol=problem.tol,
+            residual_tol=0.1 * RESIDUAL_TOL * problem.norm**2,
+            null_value=problem.null_value,
+            max_iter=min(problem.max_iter, TRIED_RESTARTS) if tried else problem.max_iter,
+            basis_bytes=problem.davidson_basis_bytes,
+            allowed=plan.worth / tools.speeds().product,
+        )
+    words = f"{bottom.description}, {plan.reason}"
+    return Solution(bottom.vectors, bottom.next_values, bottom.failure, bottom.n_steps, words)
 
 
 def _chebyshev(problem: Problem) -> Solution:

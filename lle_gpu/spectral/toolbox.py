@@ -99,6 +99,8 @@ class Toolbox:
         (F, V) -> F^T (F V).
     products : callable
         (F, M or None, n_jobs) -> the :class:`lle_gpu.spectral.chebyshev.Operator` M, a context.
+    square_products : callable
+        (square F, n_jobs) -> its :class:`lle_gpu.spectral.davidson.SquareProducts`, a context.
     analyse : callable
         (square F or M, square) -> :class:`Analysis`.
     inverse : callable
@@ -128,6 +130,7 @@ class Toolbox:
     rayleigh_ritz: Callable[[Any, Float], tuple[Float, Float]]
     normal_product: Callable[[Any, Float], Float]
     products: Callable[..., Any]
+    square_products: Callable[..., Any]
     analyse: Callable[[Any, bool], Analysis]
     inverse: Callable[[Any, Any, bool], Any]
     dense: Callable[[Any, float, int], tuple[Float, Float]]

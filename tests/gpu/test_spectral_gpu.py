@@ -23,7 +23,7 @@ from lle_gpu.spectral.cpu.products import Products as CpuProducts
 from lle_gpu.spectral.gpu import certify, cudss
 from lle_gpu.spectral.gpu.assemble import stack
 from lle_gpu.spectral.gpu.normals import Normals
-from lle_gpu.spectral.gpu.products import Products
+from lle_gpu.spectral.gpu.products import Products, SquareProducts
 from lle_gpu.spectral.gpu.sparse import Rows
 
 SOLVERS = ("auto", "shift-invert", "chebyshev", "dense")
@@ -83,6 +83,38 @@ def test_the_cpus_vectors(gpu, method, solver):
     assert (spectrum.n_null, spectrum.gap) == (theirs.n_null, pytest.approx(theirs.gap, abs=0.01))
     if solver != "auto":
         assert solver.split("-")[0] in spectrum.solver.lower()
+
+
+@pytest.mark.parametrize("q", [1, 3])
+def test_davidson(gpu, q):
+    X = np.random.default_rng(0).uniform(size=(300, 5))
+    constraints, classes = problem(X, 14, "standard", q)
+    V, spectrum = solved(
+        gpu_spectral, on_device(gpu.cupy, constraints), classes, q, "standard", solver="davidson"
+    )
+    assert spectrum.solver.startswith("Davidson's method with a polynomial")
+    on_cpu, theirs = solved(cpu_spectral, constraints, classes, q, "standard", solver="dense")
+    assert reference.sine(on_cpu, gpu.to_numpy(V)) <= 1e-6
+    assert_certified(gpu.to_numpy(V), spectrum, constraints)
+    assert spectrum.gap == pytest.approx(theirs.gap, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_square_products(gpu, dtype):
+    cp = gpu.cupy
+    constraints, _ = problem(make_manifold("swiss-roll", 90), 6, "standard", 2)
+    B = cpu_assemble.stack(Constraints(constraints.index, constraints.rows.copy())).toarray()
+    X = np.random.default_rng(0).standard_normal((90, 3)).astype(dtype)
+    with SquareProducts(stack(on_device(cp, constraints))) as products:
+        for multiply, A in ((products.multiply, B), (products.multiply_transposed, B.T)):
+            Y = cp.zeros((90, 3), dtype=dtype)
+
+            def keep(rows, part, Y=Y):
+                Y[rows] = part
+
+            multiply(cp.asarray(X), keep)
+            assert_allclose(gpu.to_numpy(Y), A @ X, rtol=1e-4, atol=1e-5)
+        assert products.work == 2 * 3 * 90 * 7 * X.dtype.itemsize // 8
 
 
 @pytest.mark.parametrize("q", [1, 3, 9])

@@ -15,7 +15,7 @@ from lle_gpu.spectral.chebyshev import BASIS_BYTES
 from lle_gpu.spectral.cpu.certify import norm_estimate, normal_product, rayleigh_ritz
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination
-from lle_gpu.spectral.cpu.products import Products
+from lle_gpu.spectral.cpu.products import Products, SquareProducts
 from lle_gpu.spectral.cpu.shift_invert import SquareInverse, SymmetricInverse
 from lle_gpu.spectral.toolbox import Inverse, Speeds, Toolbox
 
@@ -40,6 +40,10 @@ def _products(F: csr_array, M: csr_array | None, n_jobs: int | None) -> Products
     return Products(F, M, n_jobs=n_jobs)
 
 
+def _square_products(F: csr_array, n_jobs: int | None) -> SquareProducts:
+    return SquareProducts(F, n_jobs=n_jobs)
+
+
 def _random(state: Any) -> Any:
     """NumPy's RandomState has what is needed."""
     return state
@@ -53,6 +57,7 @@ TOOLS = Toolbox(
     rayleigh_ritz=rayleigh_ritz,
     normal_product=normal_product,
     products=_products,
+    square_products=_square_products,
     analyse=_analyse,
     inverse=_inverse,
     dense=dense_bottom_vectors,

@@ -66,6 +66,9 @@ LEAF = 8
 SAMPLE = 256
 # Mean size of a search's levels from which nested dissection beats minimum degree.
 WIDE = 400
+# A surface has about n^1/2 levels (rolls: 0.6 to 1.2 times that). So many times that, or fewer, are
+# no surface's; among so few points as this it does not matter.
+FLAT, FEW_POINTS = 0.25, 3000
 # Nonzeros of L + U by minimum degree on narrow graphs, per entry of A and doubling of n: 0.45 on
 # surfaces, B and M alike, and up to 0.6 on ltsa's M (docs/ordering.md).
 NARROW_FILL = 0.55
@@ -167,7 +170,8 @@ def choose_elimination(A: csr_array) -> Elimination:
     n = A.shape[0]
     start = breadth_first_order(A, 0, return_predecessors=False)[-1]
     order, parent = breadth_first_order(A, int(start))
-    if len(order) >= WIDE * len(_level_sizes(order, parent)):
+    levels = len(_level_sizes(order, parent))
+    if len(order) >= WIDE * levels or (n >= FEW_POINTS and levels <= FLAT * n**0.5):
         dissection = dissect(A)
         return Elimination(dissection.order, dissection.estimate())
     nonzeros = min(NARROW_FILL * A.nnz * np.log2(n + 1), float(n) * n)

@@ -23,13 +23,15 @@ from scipy.sparse import csr_array
 
 from lle_gpu.parallel import effective_jobs
 
-__all__ = ["Products", "row_block"]
+__all__ = ["Products", "SquareProducts", "row_block"]
 
 Float = NDArray[np.float64]
 # Nonzeros from which products are shared out among threads. A block of 8 columns then takes one
 # thread more than a millisecond; handing it over and waiting takes a tenth of that, and F^T by
 # rows a fifth more than by columns.
 THREADED_NONZEROS = 500_000
+# Rows of a product that a thread makes at a time, for what is then done to them in its cache.
+ROWS_AT_A_TIME = 1 << 13
 
 
 class Products:
@@ -93,6 +95,73 @@ class Products:
             list(self._pool.map(_multiply_rows(X, product), parts))
             X = product
         return X
+
+
+class SquareProducts:
+    """B X and B^T X for a square B, with something done to the rows of the product at once.
+
+    In the precision of X; the copies in single precision, and B^T by rows, are made here.
+
+    Parameters
+    ----------
+    B : csr_array of shape (n, n)
+    n_jobs : int or None
+        Threads. They last until the ``with`` block ends that this is the context manager of.
+
+    Attributes
+    ----------
+    n : int
+    nonzeros : int
+        Of B.
+    work : int
+        Multiplications done so far, those in single precision counted half.
+    """
+
+    def __init__(self, B: csr_array, *, n_jobs: int | None = None) -> None:
+        self.n, self.nonzeros, self.work = int(B.shape[0]), int(B.nnz), 0
+        jobs = effective_jobs(n_jobs)
+        self._pool: ThreadPoolExecutor | None = None
+        if jobs > 1 and 2 * self.nonzeros >= THREADED_NONZEROS:
+            self._pool = ThreadPoolExecutor(jobs)
+        count = 1 if self._pool is None else max(jobs, -(-self.n // ROWS_AT_A_TIME))
+        single = B.astype(np.float32)
+        # Blocks in double precision are few: F^T as a view is fast enough for them.
+        whole = slice(0, self.n)
+        self._parts = {
+            (False, "float32"): _row_blocks(single, count),
+            (True, "float32"): _row_blocks(single.T.tocsr(), count),
+            (False, "float64"): _row_blocks(B, count),
+            (True, "float64"): [(whole, B.T)],
+        }
+
+    def __enter__(self) -> SquareProducts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def multiply(self, X: Any, then: Callable[[Any, Any], None]) -> None:
+        """Give ``then`` rows and (B X)[rows], X (n, b) in C order, for slices that are all rows."""
+        self._multiply(False, X, then)
+
+    def multiply_transposed(self, X: Any, then: Callable[[Any, Any], None]) -> None:
+        """The same with B^T."""
+        self._multiply(True, X, then)
+
+    def _multiply(self, transposed: bool, X: Any, then: Callable[[Any, Any], None]) -> None:
+        self.work += self.nonzeros * X.shape[1] * X.dtype.itemsize // 8
+        parts = self._parts[transposed, X.dtype.name]
+
+        def work(part: tuple[slice, Any]) -> None:
+            rows, block = part
+            then(rows, block @ X)
+
+        if self._pool is None or len(parts) == 1:
+            for part in parts:
+                work(part)
+        else:
+            list(self._pool.map(work, parts))
 
 
 def _row_blocks(A: csr_array, count: int) -> list[tuple[slice, csr_array]]:

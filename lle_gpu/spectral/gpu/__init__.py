@@ -18,7 +18,7 @@ from lle_gpu.spectral.gpu.assemble import gram, gram_bytes, stack
 from lle_gpu.spectral.gpu.certify import norm_estimate, normal_product, rayleigh_ritz
 from lle_gpu.spectral.gpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.gpu.normals import Normals
-from lle_gpu.spectral.gpu.products import Products
+from lle_gpu.spectral.gpu.products import Products, SquareProducts
 from lle_gpu.spectral.gpu.shift_invert import analyse, inverse
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
 from lle_gpu.spectral.toolbox import Speeds, Toolbox
@@ -36,6 +36,10 @@ BASIS_FRACTION = 0.25
 
 def _products(F: Rows, M: Csr | None, n_jobs: int | None) -> Products:
     return Products(F, M, n_jobs=n_jobs)
+
+
+def _square_products(F: Rows, n_jobs: int | None) -> SquareProducts:
+    return SquareProducts(F, n_jobs=n_jobs)
 
 
 def _asarray(array: Any) -> Any:
@@ -67,6 +71,7 @@ TOOLS = Toolbox(
     rayleigh_ritz=rayleigh_ritz,
     normal_product=normal_product,
     products=_products,
+    square_products=_square_products,
     analyse=analyse,
     inverse=inverse,
     dense=dense_bottom_vectors,

@@ -9,18 +9,20 @@ recurrence it is, and with which coefficients, the kernels look up on the device
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.constraints import Constraints
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import thread_per_entry
 from lle_gpu.progress import note
 from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows, scalar_name
 
-__all__ = ["GRAPH_STEPS", "Products"]
+__all__ = ["GRAPH_STEPS", "Products", "SquareProducts"]
 
 Float = NDArray[np.float64]
 # Steps in a graph: even, so that the two blocks of the recurrence have changed places twice each.
@@ -159,6 +161,49 @@ class Products:
             step(geometry.grid, geometry.block, (*A.arguments, X, Y, Z, *sizes, *counted))
         if count:
             kernel(SOURCE, "count_steps")(1, 1, (work.done, np.int32(steps)))
+
+
+class SquareProducts:
+    """B X and B^T X for a square B, in the precision of X, with something done to them at once.
+
+    Parameters
+    ----------
+    B : Rows
+        One row a point.
+    n_jobs : int or None
+        Not used.
+
+    Attributes
+    ----------
+    n : int
+    nonzeros : int
+        Of B.
+    work : int
+        Multiplications done so far, those in single precision counted half.
+    """
+
+    def __init__(self, B: Rows, *, n_jobs: int | None = None) -> None:
+        self.n, self.nonzeros, self.work = B.n, B.nnz, 0
+        single = Rows(Constraints(B.index, B.rows.astype(np.float32)))
+        self._factors = {"float32": (single, single.transposed()), "float64": (B, B.transposed())}
+
+    def __enter__(self) -> SquareProducts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._factors = {}
+
+    def multiply(self, X: Any, then: Callable[[Any, Any], None]) -> None:
+        """Give ``then`` all rows and B X, X (n, b)."""
+        self._multiply(0, X, then)
+
+    def multiply_transposed(self, X: Any, then: Callable[[Any, Any], None]) -> None:
+        """The same with B^T."""
+        self._multiply(1, X, then)
+
+    def _multiply(self, which: int, X: Any, then: Callable[[Any, Any], None]) -> None:
+        self.work += self.nonzeros * X.shape[1] * X.dtype.itemsize // 8
+        then(slice(None), self._factors[X.dtype.name][which].multiply(X))
 
 
 def _captured(launch: Any) -> Any:
