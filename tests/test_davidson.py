@@ -10,11 +10,12 @@ import pytest
 import reference
 from conftest import make_manifold as a_manifold
 from conftest import two_clusters
-from scipy.sparse import csr_array, random_array
+from scipy.sparse import block_diag, csr_array, random_array
 from sklearn.exceptions import ConvergenceWarning
 
 from lle_gpu import LocallyLinearEmbedding, MemoryLimitError
 from lle_gpu.constraints import cpu
+from lle_gpu.constraints.cpu.assemble import stack
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.spectral import choice, davidson, solve
 from lle_gpu.spectral.cpu import bottom_vectors
@@ -106,6 +107,10 @@ class TestPolynomial:
         assert p.degree == 3
         np.testing.assert_allclose(np.sort(p.roots.real), [1, 2, 5], rtol=1e-12)
 
+    def test_there_is_none_where_b_is_out_of_range(self):
+        A = np.diag(np.repeat([0.0, 1.0], 5))
+        assert gmres_polynomial(multiply_by(A), np.ones(10), tol=1e-3, max_degree=9) is None
+
     def test_there_is_none_where_gmres_makes_no_progress(self):
         shift = np.roll(np.eye(100), 1, axis=0)  # eigenvalues all around 0
         b = np.zeros(100)
@@ -137,6 +142,83 @@ class TestProducts:
                 assert (times == 1).all()
         each = 3 * B.nnz * X.dtype.itemsize // 8
         assert products.work == 2 * each
+
+
+class TestParts:
+    def test_the_preconditioner_is_near_to_the_inverse_of_m(self):
+        B = csr_array(matrix(n=150, spread=0.3))
+        M = (B.T @ B).toarray()
+        R = np.random.default_rng(2).standard_normal((150, 3))
+        with SquareProducts(B, n_jobs=1) as products:
+            p = gmres_polynomial(
+                products.multiply, np.ones(150, dtype=np.float32), tol=1e-4, max_degree=60
+            )
+            Z = davidson._Preconditioner(products, p)(R)
+        np.testing.assert_allclose(Z, np.linalg.solve(M, R), rtol=0, atol=0.01)
+
+    def test_what_the_basis_lacks_is_orthonormal(self):
+        rng = np.random.default_rng(3)
+        Q = np.linalg.qr(rng.standard_normal((60, 9)))[0]
+        keep_out, basis = Q[:, :1], Q[:, 1:]
+        block = basis[:, :4] + 1e-9 * rng.standard_normal((60, 4))
+        block = np.column_stack([block, block[:, 0], np.zeros(60), rng.standard_normal(60)])
+        new = davidson._fresh(block, keep_out, basis)
+        assert new.shape == (60, 5)
+        np.testing.assert_allclose(new.T @ new, np.eye(5), atol=1e-14)
+        np.testing.assert_allclose(Q.T @ new, 0, atol=1e-14)
+
+    def test_the_gap_is_that_behind_all_copies(self):
+        squares = np.array([1.0, 2.0, 2.0, 2.0, 3.0])
+        residual = np.full(5, 1e-9)
+        angle, converged = davidson._test(squares, residual, 2, 1e-6, 1e-6, 1e-16)
+        assert converged
+        assert angle == pytest.approx(1e-9 * 2**0.5, rel=1e-6)  # over 3 - 2
+        assert not davidson._test(squares[:4], residual[:4], 2, 1e-6, 1e-6, 1e-16)[1]
+
+    def test_next_value_and_residuals_have_to_be_known(self):
+        squares = np.array([1.0, 2.0, 4.0])
+        rough = np.array([1e-9, 1e-9, 1.0])
+        assert not davidson._test(squares, rough, 2, 1e-6, 1e-6, 1e-16)[1]
+        assert not davidson._test(squares, rough[:3] * [1, 1, 0], 2, 1e-6, 1e-10, 1e-16)[1]
+        assert not davidson._test(squares, rough * [1, 1, 0], 2, 1e-10, 1e-6, 1e-16)[1]
+        # What rounding cannot better will do.
+        assert davidson._test(squares, rough * [1, 1, 0], 2, 1e-10, 1e-10, 1e-9)[1]
+
+    @pytest.mark.parametrize(
+        ("spent", "digits", "expected"),
+        [
+            (0.1, 0.0, False),
+            (0.4, 0.0, True),
+            (0.4, 1.0, True),
+            (0.4, 2.5, False),
+            (0.9, 2.5, True),
+            (0.9, 8.0, False),
+            (1.0, 8.0, True),
+        ],
+    )
+    def test_hopeless(self, spent, digits, expected):
+        """Of eight digits that are wanted, so many are won."""
+        assert davidson._hopeless(spent, 1.0, 10.0**-digits, 1e-8) is expected
+
+    def test_more_null_vectors_are_a_failure(self):
+        X = np.random.default_rng(0).uniform(size=(120, 5))
+        one = stack(cpu.standard(X, reference.neighbors(X, 14), 2))
+        B = csr_array(block_diag((one, one)))
+        with SquareProducts(B, n_jobs=1) as products:
+            found = davidson.davidson_bottom_vectors(
+                products,
+                np.full((240, 1), 240**-0.5),
+                2,
+                random=np.random.RandomState(0),
+                norm=2.0,
+                tol=1e-6,
+                residual_tol=1e-10,
+                null_value=1e-11,
+                max_iter=10,
+                basis_bytes=1 << 20,
+            )
+            assert found.failure == "there are more null vectors than the constant"
+            assert f"{products.work / B.nnz:,.0f} products with B" in found.description
 
 
 def solve_by_davidson(X, k, q, *, index=None, **options):
@@ -192,12 +274,13 @@ class TestBottomVectors:
 
     def test_a_small_basis_restarts(self):
         X = make_manifold("cube-5d", 500)
-        roomy, _, values, _ = solve_by_davidson(X, 14, 4)
+        roomy, unlimited, values, _ = solve_by_davidson(X, 14, 4)
         with pytest.raises(MemoryLimitError) as error:
             solve_by_davidson(X, 14, 4, memory_limit=1 << 20)
         least = int(re.search(r"memory_limit='(\d+)MB' is needed", str(error.value))[1])
         V, spectrum, _, _ = solve_by_davidson(X, 14, 4, memory_limit=least * 10**6)
         assert spectrum.converged
+        assert spectrum.n_iter <= 1.5 * unlimited.n_iter
         np.testing.assert_allclose(spectrum.values, values[:4], rtol=1e-6)
         assert reference.sine(roomy, V) <= 2e-6
 

@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 from lle_gpu.progress import advance, note
 from lle_gpu.spectral.gmres_polynomial import Polynomial, Then, gmres_polynomial
 from lle_gpu.spectral.lanczos import COPIES, NEXT_VALUE_TOL, LanczosResult, array_module, to_host
-from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
 
 __all__ = ["DavidsonVectors", "SquareProducts", "davidson", "davidson_bottom_vectors"]
 
@@ -110,7 +109,6 @@ class DavidsonVectors:
 
 def davidson_bottom_vectors(
     B: SquareProducts,
-    rayleigh_ritz: Callable[[Float], tuple[Float, Float]],
     null: Float,
     q: int,
     *,
@@ -128,8 +126,6 @@ def davidson_bottom_vectors(
     Parameters
     ----------
     B : SquareProducts
-    rayleigh_ritz : callable
-        V (n, p) -> (sigma ascending, vectors), the best within V's span, through B.
     null : ndarray of shape (n, 1)
         The constant, which has to be B's only null vector.
     q : int
@@ -168,36 +164,21 @@ def davidson_bottom_vectors(
     fits = max(basis_bytes // (16 * n), LEAST_BASIS * width)
     max_basis = min(BASIS * width, fits, n - 1)
 
-    def run(start: Float, n_wanted: int, *, keep_out: Float) -> LanczosResult:
-        return davidson(
-            B,
-            precondition,
-            start,
-            n_wanted,
-            keep_out=keep_out,
-            norm=norm,
-            tol=tol,
-            residual_tol=residual_tol,
-            max_basis=max_basis,
-            max_restarts=max_iter,
-            allowed=begin + allowed,
-        )
-
-    found = run(random.standard_normal((n, width)), q, keep_out=null)
+    # More columns than wanted vectors: of a multiple value all copies come that can be wanted.
+    found = davidson(
+        B,
+        precondition,
+        random.standard_normal((n, width)),
+        q,
+        keep_out=null,
+        norm=norm,
+        tol=tol,
+        residual_tol=residual_tol,
+        max_basis=max_basis,
+        max_restarts=max_iter,
+        allowed=begin + allowed,
+    )
     values, vectors = 1 / np.sqrt(found.values), found.vectors
-    if found.converged and values[0] > null_value and may_lack_copies(values, q, width):
-        whole = further_copies(
-            run, rayleigh_ritz, random, null, Found(values, vectors, found.values)
-        )
-        found = LanczosResult(
-            1 / whole.values**2,
-            whole.vectors,
-            found.angle,
-            found.n_steps + whole.n_steps,
-            whole.converged,
-            found.n_restarts + whole.n_restarts,
-        )
-        values, vectors = whole.values, whole.vectors
     failure = ""
     if not found.converged:
         failure = f"{found.n_steps} steps of Davidson's method were not enough"
@@ -313,6 +294,7 @@ def davidson(
         R = xp.empty_like(V)
         B.multiply_transposed(xp.ascontiguousarray(BV), _into(R))
         R -= V * xp.asarray(sigma**2)
+        # Normalised, R would magnify its rounding along the constant, which P cannot take.
         R -= keep_out @ (keep_out.T @ R)
         residual = to_host(xp.linalg.norm(R, axis=0))
         angle, converged = _test(sigma**2, residual, n_wanted, tol, residual_tol, EPS * norm)

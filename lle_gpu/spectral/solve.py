@@ -210,7 +210,6 @@ def _davidson(problem: Problem, plan: Plan) -> Solution:
     ):
         bottom = davidson_bottom_vectors(
             B,
-            lambda V: tools.rayleigh_ritz(problem.F, V),
             problem.known_null_vectors(),
             problem.q,
             random=problem.normals(),
