@@ -64,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     if most is not None:
         cases = shrunk(cases, most)
+    if options.resume and options.json is None:
+        parser.error("--resume needs --json, the record to go on with")
 
     device, _ = _measured("device", most, options)
     if device["status"] == "missing":
@@ -80,18 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     device["nvidia_smi"] = _nvidia_smi()
     path = options.json or _path(device, whole=most is None and options.case is None)
     try:
-        record = records.begin(
-            path,
-            {
-                "repeat": options.repeat,
-                "timeout": options.timeout,
-                "points": most,
-                "case": options.case,
-            },
-        )
+        record = _record(path, device, most, options)
     except ValueError as error:
         parser.error(str(error))
-    record["device"] = device
+    device, done = record["device"], {case["name"] for case in record["cases"]}
+    cases = [case for case in cases if case.name not in done]
     print("\n".join(machine.lines(record["machine"]) + device_lines(device)), end="\n\n")
     print(HEADER, flush=True)
     try:
@@ -106,6 +101,40 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     print("\n".join(["", *summary_lines(record), f"record: {path}"]))
     return int(any(case["status"] in ("failed", "timeout") for case in record["cases"]))
+
+
+def _record(
+    path: Path, device: dict[str, Any], most: int | None, options: argparse.Namespace
+) -> dict[str, Any]:
+    """A record without cases, or the one that is to be gone on with, without those that failed.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be written, or is of other sizes or another device.
+    """
+    arguments = {
+        "repeat": options.repeat,
+        "timeout": options.timeout,
+        "points": most,
+        "case": options.case,
+    }
+    if not (options.resume and path.exists()):
+        record = {**records.begin(path, arguments), "device": device}
+        records.write(record, path)
+        return record
+    record = records.read(path, "--json")
+    for what, before, now in (
+        ("device", record.get("device", device)["name"], device["name"]),
+        ("points", record["arguments"].get("points"), most),
+    ):
+        if before != now:
+            raise ValueError(
+                f"cannot go on with --json {path}: its {what} is {before!r}, and now {now!r}"
+            )
+    record.setdefault("device", device)
+    record["cases"] = [case for case in record["cases"] if case["status"] in ("ok", "missing")]
+    return record
 
 
 def _result(
@@ -206,6 +235,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--points", type=records.positive(int), metavar="N", help="at most N points in each case"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the record at --json, if it is there: what it has is not measured again, "
+        "but for what failed or ran out of time",
     )
     records.add_arguments(
         parser,

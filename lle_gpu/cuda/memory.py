@@ -21,18 +21,21 @@ __all__ = [
     "is_out_of_memory",
     "kept_allocator",
     "release_unused",
+    "says_out_of_memory",
 ]
 
 # Beyond this a chunk fills any device, and a larger one gains nothing.
 LARGEST_CHUNK_BYTES = 1 << 30
 # Of the free memory, the part that a chunk may take.
 FREE_FRACTION = 0.5
-# In the messages of CUDA's libraries, runtime and driver, whose errors are CuPy's RuntimeErrors.
+# In the messages of CUDA's libraries, runtime and driver, and of RAPIDS's memory manager.
 OUT_OF_MEMORY = (
-    "_ALLOC_FAILED",
-    "_ALLOCATION_FAILED",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
     "CUDA_ERROR_OUT_OF_MEMORY",
     "cudaErrorMemoryAllocation",
+    "bad_alloc",
+    "out_of_memory",
 )
 
 
@@ -45,9 +48,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryLimitError):
         return False
-    if isinstance(error, RuntimeError):
-        return any(code in str(error) for code in OUT_OF_MEMORY)
-    return isinstance(error, MemoryError)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and says_out_of_memory(error)
+    )
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether an error's message does: for libraries whose errors are of no class in particular."""
+    return any(code in str(error) for code in OUT_OF_MEMORY)
 
 
 def free_bytes() -> int:

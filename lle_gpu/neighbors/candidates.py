@@ -14,14 +14,30 @@ proposer that breaks it is not used.
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from lle_gpu.cuda import cupy
-from lle_gpu.cuda.memory import for_each_chunk
+from lle_gpu.cuda.memory import (
+    for_each_chunk,
+    is_out_of_memory,
+    kept_allocator,
+    says_out_of_memory,
+)
 
-__all__ = ["FLOAT32_ROUNDING", "SPARE", "Proposer", "Scaled", "Unusable"]
+__all__ = [
+    "FLOAT32_ROUNDING",
+    "SPARE",
+    "Proposer",
+    "Scaled",
+    "Unusable",
+    "called",
+    "copied",
+    "imported",
+]
 
 FLOAT32_ROUNDING = 2.0**-24
 # Candidates asked for beyond k and the point itself: the more, the fewer searches in float64.
@@ -58,6 +74,64 @@ class Proposer(Protocol):
         ``Y`` (m, d) and ``squares`` (m,) are queries and their squared norms, ``own`` (m,) their
         own rows, which may be left out. -1 stands for "no more points".
         """
+
+
+def imported(module: str) -> Any:
+    """Import a module of one of NVIDIA's libraries; CuPy's allocator stays what it is.
+
+    Raises
+    ------
+    Unusable
+        If it is not installed, or cannot be imported.
+    """
+    library = module.partition(".")[0]
+    with kept_allocator():
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name == library:
+                how = f"pip install {library}-cu13, or {library}-cu12"
+                raise Unusable(f"not installed ({how})") from None
+            raise Unusable(f"installed, but its import fails: {error}") from error
+        except Exception as error:  # a broken install can raise anything
+            raise Unusable(f"installed, but its import fails: {error}") from error
+
+
+def called(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a library that works on a stream of its own, and waits for that before it returns.
+
+    Raises
+    ------
+    MemoryError, RuntimeError
+        If memory runs out, which is answered by smaller chunks.
+    Unusable
+        For whatever else is raised.
+    """
+    cupy().cuda.get_current_stream().synchronize()
+    try:
+        return function(*arguments, **options)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        said = f"{function.__name__}() fails: {error}"
+        if says_out_of_memory(error):
+            raise MemoryError(said) from error
+        raise Unusable(said) from error
+
+
+def copied(distance: Any, index: Any) -> tuple[Any, Any]:
+    """What a library has found, as float32 and int32, which kernels read, in CuPy's memory.
+
+    The library's own memory goes back to its pool as soon as nothing here refers to it, and that
+    pool does not know what our stream still has to do with it. So the copies are waited for.
+    """
+    cp = cupy()
+    copies = (
+        cp.array(distance, dtype=np.float32, order="C"),
+        cp.array(index, dtype=np.int32, order="C"),
+    )
+    cp.cuda.get_current_stream().synchronize()
+    return copies
 
 
 class Scaled:

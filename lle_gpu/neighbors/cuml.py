@@ -11,11 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from lle_gpu.cuda import cupy
-from lle_gpu.cuda.memory import kept_allocator
-from lle_gpu.neighbors.candidates import FLOAT32_ROUNDING, SPARE, Unusable
+from lle_gpu.neighbors.candidates import FLOAT32_ROUNDING, SPARE, called, copied, imported
 
 __all__ = ["CuML"]
 
@@ -41,12 +37,13 @@ class CuML:
         # The square of a rounded root adds three roundings.
         self.relative = (d + 8) * FLOAT32_ROUNDING if self._by_tree else 0.0
         self.absolute = 0.0 if self._by_tree else (d + 8) * FLOAT32_ROUNDING
-        self._cuml = _imported()
-        self._search = self._cuml.neighbors.NearestNeighbors(
+        neighbors = imported("cuml.neighbors")
+        self._using_output_type = imported("cuml").using_output_type
+        self._search = neighbors.NearestNeighbors(
             algorithm="rbc" if self._by_tree else "brute",
             metric="euclidean" if self._by_tree else "sqeuclidean",
         )
-        self._called(self._search.fit, Z)
+        called(self._search.fit, Z)
 
     def count(self, k: int) -> int:
         """Neighbours, the point itself, and some to spare."""
@@ -54,36 +51,6 @@ class CuML:
 
     def propose(self, Y: Any, squares: Any, own: Any, count: int) -> tuple[Any, Any]:
         """Squared distances and indices, the points themselves among them."""
-        distance, index = self._called(self._search.kneighbors, Y, count)
-        proposed = distance * distance if self._by_tree else distance
-        return _as(np.float32, proposed), _as(np.int32, index)
-
-    def _called(self, function: Any, *arguments: Any) -> Any:
-        # cuML works on a stream of its own, and waits for that before it returns.
-        cupy().cuda.get_current_stream().synchronize()
-        try:
-            with self._cuml.using_output_type("cupy"):
-                return function(*arguments)
-        except MemoryError:
-            raise  # answered by smaller chunks
-        except Exception as error:  # whatever it is: another proposer may do
-            raise Unusable(f"{function.__name__}() fails: {error}") from error
-
-
-def _imported() -> Any:
-    with kept_allocator():
-        try:
-            import cuml
-            import cuml.neighbors
-        except ModuleNotFoundError as error:
-            if error.name == "cuml":
-                raise Unusable("not installed (pip install cuml-cu13, or cuml-cu12)") from None
-            raise Unusable(f"installed, but its import fails: {error}") from error
-        except Exception as error:  # a broken install can raise anything
-            raise Unusable(f"installed, but its import fails: {error}") from error
-    return cuml
-
-
-def _as(dtype: Any, array: Any) -> Any:
-    cp = cupy()
-    return cp.ascontiguousarray(array.astype(dtype, copy=False))
+        with self._using_output_type("cupy"):
+            distance, index = called(self._search.kneighbors, Y, count)
+        return copied(distance * distance if self._by_tree else distance, index)

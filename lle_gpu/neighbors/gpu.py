@@ -33,7 +33,7 @@ import numpy as np
 
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import warp_per_item
-from lle_gpu.cuda.memory import for_each_chunk
+from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
 from lle_gpu.exceptions import GpuUnavailableError
 from lle_gpu.neighbors import CPU_ALGORITHMS, EUCLIDEAN, GPU_ALGORITHMS
 from lle_gpu.neighbors.candidates import FLOAT32_ROUNDING, SPARE, Proposer, Scaled, Unusable
@@ -199,7 +199,7 @@ class NeighborSearch:
         Who proposes candidates, see above; the answer is always the same.
     metric : {"euclidean", "l2", "minkowski"}, default="euclidean"
         Names of the one metric there is here.
-    n_jobs : int or None, default=None
+    random_state, n_jobs : default=None
         Not used.
 
     Attributes
@@ -225,6 +225,7 @@ class NeighborSearch:
         *,
         algorithm: str = "auto",
         metric: Any = "euclidean",
+        random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
         _check_choice(algorithm, metric)
@@ -312,8 +313,8 @@ class NeighborSearch:
                 self._proposer = PROPOSERS[self.algorithm](*self._scaled.points(self.X))
             except Unusable as reason:
                 self._pass_over(reason)
-            except MemoryError:
-                if not self._waiting:
+            except Exception as error:
+                if not (self._waiting and is_out_of_memory(error)):
                     raise
                 self._pass_over(Unusable("the GPU's memory does not hold its index"))
             else:
@@ -345,9 +346,14 @@ class NeighborSearch:
                 self._check_sample(status, points, own, index)
             except Unusable as reason:
                 self._pass_over(reason)
-                self._take_next()
+            except Exception as error:
+                if not (self._waiting and is_out_of_memory(error)):
+                    raise
+                self._pass_over(Unusable("the GPU's memory does not do for its search"))
             else:
                 return cp.flatnonzero(status)
+            # Outside the except clauses, whose tracebacks held the proposer's memory.
+            self._take_next()
         return cp.arange(m)
 
     def _reranked(

@@ -4,17 +4,22 @@ Calls are held against the signatures of the released package (``nvmath_signatur
 it demands is demanded here, too: CuPy operands, compressed rows with columns in order and all
 indices of one type, right-hand sides in Fortran order, plan before factorize before solve. The
 block of right-hand sides is read where it was given, as on the device. As in the released package,
-what sizes are read into is there for the importing thread alone. Faults can be asked for:
+what sizes are read into is there for the importing thread alone; and factors take memory of the
+machine's that stays taken when they are freed, until the driver's pool is told to let go of it.
+Faults can be asked for:
 
     no nvmath, broken import, no cudss, cudss 1.0
     indefinite         definite matrices are found not to be: info is 3
     inaccurate         solutions miss by a thousandth
     cannot plan        an error in plan
     cannot solve       an error in the third solve of a solver
+    no memory          an error in factorize, as cuDSS says it
+    not reproducible   cuDSS does not know the deterministic mode
 """
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import importlib
 import importlib.machinery
@@ -28,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
+from stand_in.machine import machine
 
 SIGNATURES = json.loads(Path(__file__).with_name("nvmath_signatures.json").read_text())
 
@@ -55,8 +61,14 @@ def install(monkeypatch, cupy, *faults):
     """Make ``nvmath`` importable, with these faults; returns the list of solvers made."""
     solvers = []
     MatrixType = enum.IntEnum("MatrixType", SIGNATURES["DirectSolverMatrixType"])
+    ConfigParam = enum.IntEnum("ConfigParam", SIGNATURES["ConfigParam"])
     of_thread = threading.local()
     of_thread.size_written = np.empty((1,), np.uint64)
+    pool = types.SimpleNamespace(reserved=0)  # bytes that nobody uses and the driver keeps
+
+    class cuDSSError(Exception):  # noqa: N801
+        def __init__(self, status):
+            super().__init__(f"{status} ({SIGNATURES['Status'][status]})")
 
     class Options:
         def __init__(self, *args, **kwargs):
@@ -77,7 +89,9 @@ def install(monkeypatch, cupy, *faults):
                 raise TypeError("The index types differ")
             if not self.b.flags.f_contiguous or self.b.dtype != a.dtype:
                 raise TypeError("The RHS must be column-major, of the LHS's dtype")
-            self.state, self.solves = "made", 0
+            self.state, self.solves, self.taken = "made", 0, 0
+            self.config_ptr = id(self)
+            self.deterministic, self.pool = False, pool
             self.factorization_config = _only("FactorizationConfig")
             solvers.append(self)
 
@@ -96,10 +110,22 @@ def install(monkeypatch, cupy, *faults):
                 assert abs(matrix - matrix.T).max() == 0, "not symmetric"
             return csc_array(matrix)
 
+        def _take(self, size):
+            """Have so many bytes of the machine's memory, those that are reserved first."""
+            self._release()
+            more = max(size - pool.reserved, 0)
+            machine.used[machine.device] += more
+            pool.reserved += more - size
+            self.taken = size
+
+        def _release(self):
+            pool.reserved += self.taken
+            self.taken = 0
+
         def plan(self, *args, **kwargs):
             checked("DirectSolver.plan", args, kwargs)
             if "cannot plan" in faults:
-                raise RuntimeError("ALLOC_FAILED")
+                raise cuDSSError("NOT_SUPPORTED")
             self._matrix()
             self.state = "planned"
             of_thread.size_written[0] = 0
@@ -112,7 +138,10 @@ def install(monkeypatch, cupy, *faults):
         def factorize(self, *args, **kwargs):
             checked("DirectSolver.factorize", args, kwargs)
             assert self.state in ("planned", "factorized"), "factorize before plan"
+            if "no memory" in faults:
+                raise cuDSSError("ALLOC_FAILED")
             self.lu = splu(self._matrix(), permc_spec="MMD_AT_PLUS_A")
+            self._take(8 * int(self.lu.nnz))
             self.state = "factorized"
             of_thread.size_written[0] = 0
             info = _only("FactorizationInfo")
@@ -136,6 +165,7 @@ def install(monkeypatch, cupy, *faults):
 
         def free(self, *args, **kwargs):
             checked("DirectSolver.free", args, kwargs)
+            self._release()
             self.state, self.a, self.b = "freed", None, None
 
     def get_property(property_type):
@@ -144,10 +174,37 @@ def install(monkeypatch, cupy, *faults):
         version = (1, 0) if "cudss 1.0" in faults else SIGNATURES["cuDSS it accepts"]
         return version[property_type]
 
+    def get_config_param_dtype(*args, **kwargs):
+        attribute = checked("get_config_param_dtype", args, kwargs).attr
+        return getattr(np, SIGNATURES[f"{ConfigParam(attribute).name} dtype"])
+
+    def config_set(*args, **kwargs):
+        given = checked("config_set", args, kwargs)
+        if "not reproducible" in faults:
+            raise cuDSSError("NOT_SUPPORTED")
+        assert given.param == ConfigParam.DETERMINISTIC_MODE
+        assert given.size_in_bytes == 4
+        solver = next(solver for solver in solvers if solver.config_ptr == given.config)
+        assert solver.state == "made", "planned already"
+        solver.deterministic = ctypes.c_int32.from_address(given.value).value == 1
+
+    def free_reserved_memory(*args, **kwargs):
+        checked("free_reserved_memory", args, kwargs)
+        machine.used[machine.device] -= pool.reserved
+        pool.reserved = 0
+
     contents = {
         "nvmath": {},
         "nvmath.bindings": {},
-        "nvmath.bindings.cudss": {"get_property": get_property},
+        "nvmath.bindings.cudss": {
+            "get_property": get_property,
+            "get_config_param_dtype": get_config_param_dtype,
+            "config_set": config_set,
+            "ConfigParam": ConfigParam,
+            "cuDSSError": cuDSSError,
+        },
+        "nvmath.internal": {},
+        "nvmath.internal.memory": {"free_reserved_memory": free_reserved_memory},
         "nvmath.sparse": {},
         "nvmath.sparse.advanced": {
             "DirectSolver": DirectSolver,

@@ -12,6 +12,8 @@ can be asked for by name:
     gives up        -1 after the first candidates
     raises          an error in the search
     small memory    more than 16 queries at once are too many
+    cannot allocate an error of CUDA's in the search, of a class that says nothing
+    no room         one in making the index
     broken import   the package is there and cannot be imported
 """
 
@@ -93,6 +95,8 @@ def _search(points, queries, count, faults, *, expanded):
         raise MemoryError("std::bad_alloc: out_of_memory")
     if "raises" in faults:
         raise RuntimeError("CUDA error encountered")
+    if "cannot allocate" in faults:
+        raise RuntimeError("Reason=cudaErrorMemoryAllocation:out of memory")
     assert points.dtype == queries.dtype == np.float32
     if not np.isfinite(queries).all():
         raise ValueError("Input contains NaN or infinity")
@@ -153,6 +157,8 @@ def _cuml(module, cupy, faults, calls):
             X = checked("cuml", "NearestNeighbors.fit", args, kwargs).X
             assert isinstance(X, cupy.ndarray) and X.flags.c_contiguous
             assert self._parameters.algorithm != "rbc" or X.shape[1] in (2, 3)
+            if "no room" in faults:
+                raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
             self._points = X.get().astype(np.float32)
             return self
 
@@ -195,6 +201,8 @@ def _cuvs(module, cupy, faults, calls):
         asked = checked("cuvs", "brute_force.build", args, kwargs)
         assert isinstance(asked.dataset, cupy.ndarray) and asked.dataset.dtype == np.float32
         assert asked.metric == "sqeuclidean"
+        if "no room" in faults:
+            raise CuvsException("CURAND_STATUS_ALLOCATION_FAILED")
         return SimpleNamespace(points=asked.dataset)
 
     def search(*args, **kwargs):

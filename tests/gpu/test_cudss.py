@@ -11,6 +11,7 @@ import reference
 from conftest import METHODS, make_manifold, two_clusters
 from numpy.testing import assert_allclose
 
+from lle_gpu import GpuFallbackWarning, GpuMemoryError, LocallyLinearEmbedding
 from lle_gpu.constraints import Constraints, cpu
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import StageTimes, report_to
@@ -19,7 +20,8 @@ from lle_gpu.spectral import gpu as gpu_spectral
 from lle_gpu.spectral import solve
 from lle_gpu.spectral.gpu import cudss
 from lle_gpu.spectral.gpu.assemble import gram, stack
-from lle_gpu.spectral.gpu.shift_invert import CudssPlan, HostPlan, analyse
+from lle_gpu.spectral.gpu.shift_invert import analyse, inverse
+from lle_gpu.spectral.toolbox import Speeds
 
 from . import fake_nvmath
 
@@ -68,6 +70,7 @@ def test_the_cpus_vectors(stand_in, nvmath, method):
     assert [solver.kind for solver in solvers] == (["GENERAL"] * 2 if square else ["SPD"])
     assert all(solver.solves > 3 for solver in solvers)
     assert all(solver.factorization_config.pivot_eps < 1e-100 for solver in solvers)
+    assert all(solver.deterministic for solver in solvers)
 
 
 def test_null_vectors_of_closed_classes(stand_in, nvmath):
@@ -90,6 +93,44 @@ def test_auto_takes_it(stand_in, nvmath):
     nvmath()
     _, spectrum, notes, _ = solved(stand_in, "ltsa", solver="auto")
     assert "cuDSS" in spectrum.solver, notes
+    assert any("cuDSS has ordered in" in text for text in notes)
+
+
+@pytest.mark.parametrize("method", ["standard", "ltsa"])
+def test_nothing_is_made_before_it_is_chosen(stand_in, nvmath, monkeypatch, method):
+    """Of a cuDSS that takes so long that another solver is chosen, nothing is ever made."""
+    solvers = nvmath()
+    slow = Speeds(factor=1.0, solve=1.0, product=gpu_spectral.PRODUCT_SECONDS, cheap=0.0)
+    monkeypatch.setattr(gpu_spectral, "CUDSS_SPEEDS", slow)
+    V, spectrum, notes, on_cpu = solved(stand_in, method, solver="auto")
+    assert "sparse LU with about" in spectrum.solver, "it was considered"
+    assert not spectrum.solver.startswith("shift-invert")
+    assert solvers == [], notes
+    assert reference.sine(on_cpu, V) <= 1e-6
+
+
+def test_what_it_will_take(stand_in, nvmath):
+    """Two LUs of B, or one L of M, beside what the host's ordering says."""
+    _, device, _ = problem(stand_in, "standard")
+    F, M = stack(device), gram(problem(stand_in, "ltsa")[1])
+    nvmath("no nvmath")
+    on_host = analyse(F, True).estimate, analyse(M, False).estimate
+    cudss.forget()
+    nvmath()
+    on_device = analyse(F, True).estimate, analyse(M, False).estimate
+    for here, there, factors in zip(on_host, on_device, (2, 0.5), strict=True):
+        assert there.nonzeros == here.nonzeros > len(F.index)
+        assert there.flops == factors * here.flops
+        assert there.bytes == 12 * factors * here.nonzeros
+    assert on_host[0].bytes == 13 * on_host[0].nonzeros
+
+
+def test_bits_that_may_differ_are_told(stand_in, nvmath):
+    nvmath("not reproducible")
+    V, spectrum, notes, on_cpu = solved(stand_in, "ltsa")
+    assert any("last bits" in text and "NOT_SUPPORTED" in text for text in notes)
+    assert "cuDSS" in spectrum.solver and "host" not in spectrum.solver
+    assert reference.sine(on_cpu, V) <= 1e-6
 
 
 class TestFactors:
@@ -112,26 +153,41 @@ class TestFactors:
         nvmath()
         _, device, _ = problem(stand_in, "standard")
         F = stack(device)
-        inverse = CudssPlan(F, True).inverse(True)
+        cudss_inverse = inverse(F, analyse(F, True), True)
         B = F.to_host().toarray()
         n = len(B)
         one = np.full((n, 1), n**-0.5)
-        inverse.deflate(stand_in.cupy.asarray(one))
+        cudss_inverse.deflate(stand_in.cupy.asarray(one))
         X = np.random.default_rng(0).normal(size=(n, 2))
         X -= one @ (one.T @ X)
-        found = stand_in.to_numpy(inverse.apply(stand_in.cupy.asarray(X)))
+        found = stand_in.to_numpy(cudss_inverse.apply(stand_in.cupy.asarray(X)))
         found -= one @ (one.T @ found)
         assert_allclose(found, np.linalg.pinv(B.T @ B, rcond=1e-13) @ X, rtol=1e-5)
-        null = stand_in.to_numpy(inverse.null_vectors(stand_in.cupy.asarray(X[:, :1] + 1.0)))
+        start = stand_in.cupy.asarray(X[:, :1] + 1.0)
+        null = stand_in.to_numpy(cudss_inverse.null_vectors(start))
         assert np.linalg.norm(B @ null) <= 1e-12
 
-    def test_memory_is_given_back(self, stand_in, nvmath):
-        solvers = nvmath()
-        _, device, _ = problem(stand_in, "standard")
-        plan = analyse(stack(device), True)
-        assert plan.estimate.bytes > plan.estimate.nonzeros > 0
-        plan.free()
-        assert [solver.state for solver in solvers] == ["freed", "freed"]
+    @pytest.mark.parametrize("method", ["standard", "ltsa"])
+    def test_memory_is_given_back_to_the_driver(self, stand_in, nvmath, method):
+        """So that CuPy's pool, or another process, can have it."""
+        solvers, machine = nvmath(), stand_in.machine
+        _, device, _ = problem(stand_in, method)
+        A = stack(device) if method == "standard" else gram(device)
+        made = inverse(A, analyse(A, method == "standard"), method == "standard")
+        taken = sum(solver.taken for solver in solvers)
+        used = machine.used[0]
+        assert taken > 0
+        del made
+        assert {solver.state for solver in solvers} == {"freed"}
+        assert solvers[0].pool.reserved == 0
+        assert machine.used[0] <= used - taken
+
+    def test_a_plan_that_fails_leaves_no_solver(self, stand_in, nvmath):
+        solvers = nvmath("cannot plan")
+        _, device, _ = problem(stand_in, "ltsa")
+        with pytest.raises(cudss.CudssError, match="planning: cuDSSError: NOT_SUPPORTED") as error:
+            cudss.Factors(gram(device), "SPD")
+        assert [solver.state for solver in solvers] == ["freed"], error
 
 
 class TestWaysOut:
@@ -157,9 +213,36 @@ class TestWaysOut:
     def test_what_cannot_be_planned_is_left_for_superlu(self, stand_in, nvmath):
         nvmath("cannot plan")
         V, spectrum, notes, on_cpu = solved(stand_in, "ltsa")
-        assert any("cuDSS failed to plan: planning: RuntimeError: ALLOC_FAILED" in t for t in notes)
+        assert any("cuDSS failed: planning: cuDSSError: NOT_SUPPORTED" in t for t in notes)
         assert "on the host, since cuDSS failed: planning" in spectrum.solver
         assert reference.sine(on_cpu, V) <= 1e-6
+
+    def test_memory_that_does_not_do_leaves_it_to_the_filter(self, stand_in, nvmath):
+        """And not to SuperLU, which would take hours where the device's memory does not do."""
+        solvers = nvmath("no memory")
+        V, spectrum, notes, on_cpu = solved(stand_in, "standard", solver="auto")
+        assert "since shift-invert failed: cuDSS, factoring: cuDSSError: ALLOC" in spectrum.solver
+        assert "Chebyshev filter of degree" in spectrum.solver
+        assert not any("SuperLU" in text for text in notes)
+        assert {solver.state for solver in solvers} == {"freed"}
+        assert reference.sine(on_cpu, V) <= 1e-6
+
+    def test_nothing_is_held_while_that_error_is(self, stand_in, nvmath):
+        """Whose traceback would hold the solvers."""
+        solvers = nvmath("no memory")
+        F = stack(problem(stand_in, "standard")[1])
+        with pytest.raises(MemoryError, match="ALLOC_FAILED") as error:
+            inverse(F, analyse(F, True), True)
+        assert [solver.state for solver in solvers] == ["freed", "freed"], error
+
+    def test_nor_does_the_gpu_where_cudss_alone_is_asked_for(self, stand_in, nvmath):
+        nvmath("no memory")
+        X = make_manifold("swiss-roll", 300)
+        parameters = {"n_neighbors": 10, "eigen_solver": "shift-invert"}
+        with pytest.raises(GpuMemoryError, match="ALLOC_FAILED"):
+            LocallyLinearEmbedding(device="gpu", **parameters).fit(X)
+        with pytest.warns(GpuFallbackWarning, match="ALLOC_FAILED"):
+            assert LocallyLinearEmbedding(**parameters).fit(X).device_ == "cpu"
 
     def test_a_solve_that_fails_leaves_it_to_the_filter(self, stand_in, nvmath, monkeypatch):
         """With the factors' memory given back before it begins."""
@@ -193,8 +276,6 @@ def test_what_is_missing_is_said_and_superlu_does_it(stand_in, nvmath, fault, sa
     assert said in reason
     assert "\n" not in reason
     assert "pip install 'lle-gpu[cudss]'" in reason
-    _, device, _ = problem(stand_in, "ltsa")
-    assert isinstance(analyse(gram(device), False), HostPlan)
     V, spectrum, _, on_cpu = solved(stand_in, "standard")
     assert "on the host" in spectrum.solver
     assert reference.sine(on_cpu, V) <= 1e-6
@@ -243,5 +324,22 @@ def test_the_recorded_signatures_are_the_installed_packages():
     ):
         for attribute in fake_nvmath.SIGNATURES[f"{name} properties"]:
             assert isinstance(inspect.getattr_static(real, attribute), property)
+    from nvmath.bindings import cudss as bindings
+    from nvmath.internal import memory
+
+    for name, module in (
+        ("config_set", bindings),
+        ("get_config_param_dtype", bindings),
+        ("free_reserved_memory", memory),
+    ):
+        said = getattr(module, name).__doc__.strip().splitlines()[0].replace("intptr_t ", "")
+        said = said.replace("size_t ", "").replace("int ", "").replace("bool ", "")
+        assert said == f"{name}{fake_nvmath.SIGNATURES[name]}"
+    for what in ("ConfigParam", "Status"):
+        for name, value in fake_nvmath.SIGNATURES[what].items():
+            assert int(getattr(bindings, what)[name]) == value
+    dtype = np.dtype(fake_nvmath.SIGNATURES["DETERMINISTIC_MODE dtype"])
+    assert bindings.get_config_param_dtype(bindings.ConfigParam.DETERMINISTIC_MODE) == dtype
+    assert bindings.cuDSSError.__mro__[1] is Exception
     names = cudss_data_ifc.memory_estimates_dtype.names
     assert list(names) == fake_nvmath.SIGNATURES["memory_estimates"]

@@ -16,8 +16,9 @@ import reference
 from conftest import make_manifold
 from numpy.testing import assert_array_equal
 
+from lle_gpu.cuda.memory import is_out_of_memory
 from lle_gpu.exceptions import GpuUnavailableError
-from lle_gpu.neighbors import CPU_ALGORITHMS, cpu
+from lle_gpu.neighbors import CPU_ALGORITHMS, candidates, cpu
 from lle_gpu.neighbors import gpu as gpu_neighbors
 from lle_gpu.neighbors.candidates import Scaled
 from lle_gpu.neighbors.gpu import Differences, NeighborSearch, Products
@@ -475,14 +476,63 @@ class TestLibraries:
         sizes = [call[1][0] for call in calls if isinstance(call, tuple)]
         assert sizes[0] == 150 and 16 >= sizes[-1] > 0
 
+    @pytest.mark.parametrize("fault", ["cannot allocate", "no room"])
+    def test_auto_passes_over_what_does_not_fit(self, stand_in, rapids, fault):
+        """Whatever class the library's error is of."""
+        rapids(cuml=(fault,), cuvs=(fault,))
+        search = NeighborSearch(stand_in.cupy.asarray(ROLL), 6)
+        found = [stand_in.to_numpy(part) for part in search.kneighbors()]
+        assert_equal(found, cpu.NeighborSearch(ROLL, 6).kneighbors())
+        assert search.algorithm == "cupy"
+        assert set(search.passed_over) == {"cuml", "cuvs"}
+        for reason in search.passed_over.values():
+            assert reason.startswith("the GPU's memory does not")
+
+    @pytest.mark.parametrize("package", ["cuml", "cuvs"])
+    @pytest.mark.parametrize("fault", ["cannot allocate", "no room"])
+    def test_memory_that_does_not_do_is_an_error_of_that_kind(
+        self, stand_in, rapids, package, fault
+    ):
+        """Where that library was asked for: which the caller answers by going to the CPU."""
+        rapids(**{package: (fault,)})
+        with pytest.raises((MemoryError, RuntimeError)) as error:
+            NeighborSearch(stand_in.cupy.asarray(ROLL), 6, algorithm=package).kneighbors()
+        assert is_out_of_memory(error.value)
+
+    def test_our_own_running_out_for_the_points_is_an_error(self, stand_in, rapids, monkeypatch):
+        rapids()
+        error = RuntimeError("CUSOLVER_STATUS_ALLOC_FAILED")
+
+        def points(*_):
+            raise error
+
+        monkeypatch.setattr(Scaled, "points", points)
+        with pytest.raises(RuntimeError, match="CUSOLVER"):
+            NeighborSearch(stand_in.cupy.asarray(ROLL), 6)
+
     @pytest.mark.parametrize("package", ["cuml", "cuvs"])
     def test_they_wait_for_our_stream(self, stand_in, rapids, monkeypatch, package):
+        """Before the search, and before what it gave is let go."""
         calls = rapids(**{package: ()})
         stream = SimpleNamespace(synchronize=lambda: calls.append("waited"))
         monkeypatch.setattr(stand_in.cupy.cuda, "get_current_stream", lambda: stream)
         NeighborSearch(stand_in.cupy.asarray(ROLL), 6, algorithm=package).kneighbors()
         searches = [i for i, call in enumerate(calls) if isinstance(call, tuple)]
-        assert searches and all(calls[i - 1] == "waited" for i in searches)
+        assert searches
+        assert all(calls[i - 1] == calls[i + 1] == "waited" for i in searches)
+
+    def test_what_they_give_is_copied(self, stand_in):
+        """Whether or not it has the right type already."""
+        cp = stand_in.cupy
+        given = cp.asarray(np.ones((3, 2), np.float32)), cp.asarray(np.ones((3, 2), np.int32))
+        for kinds in (given, tuple(map(fake_rapids.device_ndarray, given))):
+            for found, source in zip(candidates.copied(*kinds), given, strict=True):
+                assert found.dtype == source.dtype
+                assert not cp.shares_memory(found, source)
+        wide = cp.asarray(np.ones((2, 3)).T), cp.asarray(np.ones((2, 3), np.int64).T)
+        found = candidates.copied(*wide)
+        assert [part.dtype for part in found] == [np.float32, np.int32]
+        assert all(part.flags.c_contiguous for part in found)
 
     def test_the_allocator_is_put_back(self, stand_in, rapids):
         calls = rapids(cuml=())

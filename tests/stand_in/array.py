@@ -14,6 +14,8 @@ from .machine import Allocation, machine
 
 __all__ = ["ndarray"]
 
+CUDA = 2  # DLPack's number
+
 
 def unwrap(value: Any) -> Any:
     """The NumPy array of one of ours on the current device; scalars as they are."""
@@ -92,6 +94,13 @@ def like_numpy(stub: Callable[..., Any], numpys: Callable[..., Any] | None = Non
         return out if out is not None else wrap(result, *sources)
 
     return function
+
+
+class Capsule:
+    """What ``__dlpack__`` gives: shared memory. Here a NumPy array, and who owns it."""
+
+    def __init__(self, array: np.ndarray, device: int, owner: Any) -> None:
+        self.array, self.device, self.owner = array, device, owner
 
 
 class Flags:
@@ -198,6 +207,12 @@ class ndarray:  # noqa: N801
             "version": 3,
             "stream": 1,
         }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CUDA, self.device.id
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Capsule:
+        return Capsule(self._array, self.device.id, self)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         no_capture("a copy to the host")

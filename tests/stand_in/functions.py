@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import like_numpy, ndarray, no_capture, unwrap, wrap
+from .array import CUDA, like_numpy, ndarray, no_capture, unwrap, wrap
 from .machine import machine
 
 # The same objects in both libraries.
@@ -25,13 +25,13 @@ for _name in CONSTANTS:
 
 def _from_host(a: Any, dtype: Any, order: Any, copy: Any) -> Any:
     """An array from anything, on the current device."""
+    if not isinstance(a, ndarray) and hasattr(a, "__cuda_array_interface__"):
+        a = _foreign(a)  # another library's array is taken without a copy
     if isinstance(a, ndarray):
         if dtype is not None and a.dtype != dtype:
             return a.astype(dtype, order or "K")
         value = np.array(unwrap(a), order=order or "K", copy=True if copy else None)
         return a if value is a._array else wrap(value, a)
-    if hasattr(a, "__cuda_array_interface__"):  # another library's array is taken without a copy
-        return _foreign(a)
     no_capture("a copy to the device")
     value = np.array(a, dtype, order="C" if order in (None, "K") else order)
     machine.bytes_to_device += value.nbytes
@@ -46,6 +46,15 @@ def _foreign(a: Any) -> Any:
     )
     memory.owner = a  # kept alive
     return wrap(np.frombuffer(memory, dtype).reshape(shape))
+
+
+def from_dlpack(array, *, device=None, copy=None):
+    if array.__dlpack_device__()[0] != CUDA:
+        raise ValueError("the array is not in a GPU's memory")
+    capsule = array.__dlpack__(stream=1)
+    if capsule.device != machine.device:
+        raise ValueError(f"an array of device {capsule.device} is used on device {machine.device}")
+    return wrap(capsule.array, capsule.owner)
 
 
 def array(obj, dtype=None, copy=True, order="K"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import scipy.sparse
+
 from .array import ndarray
 
 __all__ = ["csr_matrix"]
@@ -18,3 +20,11 @@ class csr_matrix:  # noqa: N801
         self.shape = shape
         self.dtype = self.data.dtype
         self.nnz = self.data.size
+
+    def get(self, stream=None):
+        return scipy.sparse.csr_matrix(
+            (self.data.get(), self.indices.get(), self.indptr.get()), shape=self.shape
+        )
+
+
+csr_matrix.__module__ = "cupyx.scipy.sparse"

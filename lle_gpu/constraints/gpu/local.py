@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lle_gpu.constraints.cpu.local import EPS, differences  # the same for CuPy's arrays
 from lle_gpu.cuda import cupy
 
 __all__ = ["EPS", "differences", "kernel_index"]
 
-EPS = float(np.finfo(np.float64).eps)
 LARGEST_INDEX = 2**31 - 1
 
 
@@ -31,10 +31,3 @@ def kernel_index(index: Any, n: int) -> Any:
             "(transform() places the others), or device='cpu'"
         )
     return cupy().ascontiguousarray(index.astype(np.int32, copy=False))
-
-
-def differences(points: Any, X: Any, index: Any) -> Any:
-    """Z_ij = x_index[i,j] - points_i in float64; points (c, d), index (c, k) -> (c, k, d)."""
-    Z = X[index].astype(np.float64, copy=False)
-    Z -= points[:, None, :]
-    return Z

@@ -6,6 +6,9 @@ run on a device yet; the calls are held against the released package's signature
 
 cuDSS has no row exchanges across the matrix: what it returns is checked by a solve, and repeated
 with other pivots and a larger shift where the check fails, as SuperLU's is.
+
+nvmath-python gives it memory from the driver's pool (cudaMallocAsync), which it has keep what comes
+back. CuPy's pool could not use that, so :meth:`Factors.free` has the driver's pool let go of it.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.cuda import cupy
-from lle_gpu.cuda.memory import release_unused
+from lle_gpu.cuda.memory import is_out_of_memory, release_unused, says_out_of_memory
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu.factorisation import BACKWARD_ERROR
+from lle_gpu.spectral.cpu.ordering import FillEstimate
 from lle_gpu.spectral.gpu.normals import Normals
 from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr
 
-__all__ = ["CudssError", "Factors", "forget", "missing"]
+__all__ = ["CudssError", "Factors", "cost", "forget", "missing"]
 
 INSTALL = "pip install 'lle-gpu[cudss]'"
 # Right-hand sides solved for at once: a block of the iteration. All solves have that many, since
@@ -41,6 +45,9 @@ ATTEMPTS = {
     "GENERAL": (("GENERAL", 1), ("GENERAL", 100)),
     "SPD": (("SPD", 1), ("SYMMETRIC", 1), ("SYMMETRIC", 100)),
 }
+# Bytes that an entry of its factors takes at the peak: not measured yet. Its supernodes have 8 and
+# few indices; what it works in comes beside that.
+BYTES_PER_NONZERO = 12.0
 # The threads that cuDSS orders with.
 THREADING = "libcudss_mtlayer_gomp.so.0"
 
@@ -85,8 +92,18 @@ def forget() -> None:
     missing.cache_clear()
 
 
+def cost(fill: FillEstimate, square: bool) -> FillEstimate:
+    """What cuDSS will take where SuperLU would take ``fill``.
+
+    Two LUs, of B and of B^T; or L alone of M, by half the arithmetic.
+    """
+    factors = 2.0 if square else 0.5
+    size = BYTES_PER_NONZERO * factors * fill.nonzeros
+    return FillEstimate(fill.nonzeros, size, factors * fill.flops)
+
+
 class Factors:
-    """cuDSS's factors of A + delta I, planned when this is made.
+    """cuDSS's factors of A + delta I, ordered and analysed when this is made.
 
     Parameters
     ----------
@@ -98,8 +115,8 @@ class Factors:
     ----------
     kind : str
         "GENERAL", "SPD", or "SYMMETRIC" where A + delta I was not definite as it is rounded.
-    permanent_bytes, peak_bytes : int
-        Of device memory, estimated.
+    peak_bytes : int
+        Of device memory, as cuDSS has estimated it.
     fill : float
         Nonzeros of L and U a row.
     backward_error : float
@@ -109,8 +126,13 @@ class Factors:
         self._A, self.kind = A, kind
         self._n = A.shape[0]
         self._solver: Any = None
+        self.peak_bytes = 0
         self.fill = self.backward_error = float("nan")
-        self._plan()
+        try:
+            self._plan()
+        except Exception:  # the solver may have been made, and the error's traceback holds it
+            self.free()
+            raise
 
     def _plan(self) -> None:
         """Order and analyse. The values' array is kept: shifts are written into it."""
@@ -120,7 +142,7 @@ class Factors:
         A = self._A
         itype = np.int32 if A.nnz <= LARGEST_INDEX else np.int64
         self.free()
-        release_unused()  # cuDSS allocates beside CuPy's pool
+        release_unused()  # cuDSS does not allocate from CuPy's pool
         self._values = A.values.copy()
         self._on_diagonal = cp.flatnonzero(A.owners() == A.columns)
         indices = A.columns.astype(itype, copy=False), A.first.astype(itype, copy=False)
@@ -135,9 +157,8 @@ class Factors:
                     logger=_log,
                 ),
             )
-            estimates = self._solver.plan().memory_estimates
-        self.permanent_bytes = int(estimates.permanent_device_memory)
-        self.peak_bytes = int(estimates.peak_device_memory)
+            _make_reproducible(self._solver)
+            self.peak_bytes = int(self._solver.plan().memory_estimates.peak_device_memory)
 
     def factor(self, shift: float) -> float:
         """Factor A + delta I, delta = shift ||A||_max or, where need be, a hundred times that.
@@ -200,17 +221,23 @@ class Factors:
         return solution
 
     def free(self) -> None:
-        """Give the device's memory back."""
-        if self._solver is not None:
-            self._solver.free()
-            self._solver = None
+        """Give the device's memory back, to the driver."""
+        if self._solver is None:
+            return
+        solver, self._solver = self._solver, None
+        solver.free()
+        # cuDSS gives it back on this stream; the driver's pool can let go of what it has.
+        cupy().cuda.get_current_stream().synchronize()
+        memory = importlib.import_module("nvmath.internal.memory")
+        memory.free_reserved_memory()
 
     def __del__(self) -> None:
-        self.free()
+        if not sys.is_finalizing():
+            self.free()
 
 
 class _our_errors:  # noqa: N801  a context manager
-    """Whatever nvmath or cuDSS raises, as a :class:`CudssError`."""
+    """Whatever nvmath or cuDSS raises, as a :class:`CudssError`, or a MemoryError if it is one."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -220,7 +247,11 @@ class _our_errors:  # noqa: N801  a context manager
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if isinstance(error, Exception):
-            raise CudssError(f"{self._doing}: {type(error).__name__}: {error}") from error
+            said = f"{self._doing}: {type(error).__name__}: {error}"
+            # cuDSS's own errors are plain Exceptions.
+            if is_out_of_memory(error) or says_out_of_memory(error):
+                raise MemoryError(f"cuDSS, {said}") from error
+            raise CudssError(said) from error
 
 
 def _prepare_thread() -> None:
@@ -232,6 +263,17 @@ def _prepare_thread() -> None:
         of_thread = getattr(sys.modules.get(f"nvmath.sparse._internal.{part}"), "_tls", None)
         if of_thread is not None and not hasattr(of_thread, "size_written"):
             of_thread.size_written = np.empty((1,), np.uint64)
+
+
+def _make_reproducible(solver: Any) -> None:
+    """Have the same input give the same bits, which DirectSolver has no property for."""
+    bindings = importlib.import_module("nvmath.bindings.cudss")
+    mode = bindings.ConfigParam.DETERMINISTIC_MODE
+    on = np.ones(1, dtype=bindings.get_config_param_dtype(mode))
+    try:
+        bindings.config_set(solver.config_ptr, mode, on.ctypes.data, on.nbytes)
+    except bindings.cuDSSError as error:
+        note(f"cuDSS's results may differ in the last bits from one time to the next: {error}")
 
 
 @functools.cache
