@@ -15,9 +15,12 @@ from lle_gpu.exceptions import (
     GpuMemoryError,
     GpuUnavailableError,
     MemoryLimitError,
+    ModelFileError,
 )
 from lle_gpu.functional import locally_linear_embedding
 from lle_gpu.memory import MemoryEstimate, estimate_memory
+from lle_gpu.patching import patch_sklearn, unpatch_sklearn
+from lle_gpu.persistence import load
 from lle_gpu.spectral import Spectrum
 
 __version__ = "0.1.0"
@@ -31,9 +34,13 @@ __all__ = [
     "LocallyLinearEmbedding",
     "MemoryEstimate",
     "MemoryLimitError",
+    "ModelFileError",
     "Spectrum",
     "__version__",
     "estimate_memory",
+    "load",
     "locally_linear_embedding",
+    "patch_sklearn",
     "show_config",
+    "unpatch_sklearn",
 ]

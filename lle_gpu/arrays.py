@@ -1,23 +1,28 @@
 """The boundary: what comes in becomes a float array that the stages can trust, or an error.
 
-Everything that NumPy can read becomes a NumPy array, by scikit-learn's rules. CuPy arrays stay
-CuPy arrays, by the same rules.
+Whatever kind of data it is (:mod:`lle_gpu.kinds` knows) becomes a NumPy array, by scikit-learn's
+rules, or a CuPy array, by the same rules. SciPy's sparse matrices and arrays become a csr_array in
+canonical format, and are never made dense as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 from sklearn.utils import check_array
+from sklearn.utils.sparsefuncs import min_max_axis
 from sklearn.utils.validation import validate_data
 
 from lle_gpu.constraints import METHODS
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
+from lle_gpu.kinds import as_kind_of, is_device_array, is_frame, to_host, unwrap
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -27,10 +32,12 @@ __all__ = [
     "check_range",
     "check_sizes",
     "check_values",
+    "feature_ranges",
     "in_chunks",
     "is_device_array",
     "is_out_of_memory",
     "on_device",
+    "parts_like",
     "to_device",
     "to_host",
 ]
@@ -39,6 +46,8 @@ __all__ = [
 FLOAT_DTYPES = [np.float64, np.float32]
 # Squares of differences, summed over features, must neither overflow nor vanish.
 LARGEST, SMALLEST = 1e150, 1e-150
+# Of points that are made dense, or sparse, as many at once.
+PART_BYTES = 1 << 26
 
 
 def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int = 1) -> NDArray[Any]:
@@ -46,7 +55,7 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
 
     Parameters
     ----------
-    X : array-like of shape (n, d)
+    X : array-like, sparse matrix, data frame or tensor of shape (n, d)
     estimator : estimator or str
         Named in errors.
     reset : bool or None
@@ -57,23 +66,89 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
 
     Returns
     -------
-    ndarray of shape (n, d), float32 or float64, finite
-        CuPy's if X is, in C order and on the same device; else NumPy's.
+    ndarray or csr_array of shape (n, d), float32 or float64, finite
+        CuPy's if X is in a GPU's memory, in C order and there; a csr_array with sorted indices and
+        neither duplicates nor explicit zeros if X is sparse; else NumPy's.
 
     Raises
     ------
     ValueError, TypeError
-        As scikit-learn's ``check_array``.
+        As scikit-learn's ``check_array``, for sparse kinds other than SciPy's, and as
+        :func:`lle_gpu.kinds.unwrap`.
     """
+    _check_sparse(X)
+    if reset is not None and is_frame(X):
+        # scikit-learn reads the columns' names, and leaves the rest to us.
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        reset = None
+    X = unwrap(X)
     if is_device_array(X):
         if reset is not None:
             validate_data(estimator, X, reset=reset, skip_check_array=True)
         with on_device(X):
             return _device_points(X, estimator, least)
-    options: dict[str, Any] = {"dtype": FLOAT_DTYPES, "ensure_min_samples": least}
+    options: dict[str, Any] = {
+        "accept_sparse": "csr",
+        "dtype": FLOAT_DTYPES,
+        "ensure_min_samples": least,
+    }
     if reset is None:
-        return check_array(X, estimator=estimator, **options)
-    return validate_data(estimator, X, reset=reset, **options)
+        points = check_array(X, estimator=estimator, **options)
+    else:
+        points = validate_data(estimator, X, reset=reset, **options)
+    return _canonical(points) if issparse(points) else points
+
+
+def _check_sparse(X: Any) -> None:
+    """Refuse sparse arrays that are not SciPy's, not matrices, or not sound."""
+    kind = type(X)
+    if kind.__module__.startswith("cupyx.scipy.sparse"):
+        raise TypeError(
+            f"X is a CuPy {kind.__name__}: sparse X is worked on by the CPU alone. Give X.get(), "
+            "which is SciPy's, or X.toarray() if that fits in the GPU's memory."
+        )
+    if hasattr(X, "to_scipy_sparse"):
+        raise TypeError(
+            f"X is a {kind.__module__.partition('.')[0]}.{kind.__name__}: of the sparse kinds only "
+            "SciPy's are known here. Give X.to_scipy_sparse()."
+        )
+    if not issparse(X):
+        return
+    if X.ndim != 2:
+        raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
+    if X.format in ("csr", "csc", "bsr"):
+        try:  # SciPy's conversions and products trust the indices, and write where they point
+            copy.copy(X).check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"X is not a valid sparse {X.format} array: {error}") from error
+
+
+def _canonical(X: Any) -> Any:
+    """Make a csr_array in canonical format, without explicit zeros, of SciPy's CSR.
+
+    It shares X's memory where nothing has to be changed; X itself is never changed.
+    """
+    small = max(*X.shape, X.nnz) <= np.iinfo(np.int32).max  # which scikit-learn's metrics want
+    integer = np.int32 if small else np.int64
+    indices, starts = (a.astype(integer, copy=False) for a in (X.indices, X.indptr))
+    points = csr_array((X.data, indices, starts), shape=X.shape)
+    if not points.has_canonical_format:
+        points = points.copy()
+        points.sum_duplicates()
+        if not np.isfinite(points.data).all():
+            raise ValueError("Input X contains infinity where its duplicated entries are summed.")
+    if not points.data.all():
+        points = points.copy()
+        points.eliminate_zeros()
+    return points
+
+
+def parts_like(X: Any, points: Any) -> Iterator[Any]:
+    """Go through X's rows, in parts, sparse if ``points`` are and dense if they are not."""
+    size = max(1, PART_BYTES // (X.dtype.itemsize * X.shape[1]))
+    for low in range(0, X.shape[0], size):
+        part = X[low : low + size]
+        yield part.toarray() if issparse(part) else csr_array(to_host(part))
 
 
 def _device_points(X: Any, estimator: Any, least: int) -> Any:
@@ -102,24 +177,6 @@ def _device_points(X: Any, estimator: Any, least: int) -> Any:
         what = "NaN" if bool(cp.isnan(X).any()) else "infinity"
         raise ValueError(f"Input X contains {what}. {name} does not accept missing values.")
     return X
-
-
-def is_device_array(X: Any) -> bool:
-    """Whether X is a CuPy array (which can be told without importing CuPy)."""
-    return type(X).__module__.partition(".")[0] == "cupy" and hasattr(X, "dtype")
-
-
-def to_host(array: Any) -> NDArray[Any]:
-    """A CuPy array's numbers as NumPy's; a NumPy array as it is."""
-    return array.get() if is_device_array(array) else array
-
-
-def as_kind_of(X: Any, array: Any) -> Any:
-    """``array`` as NumPy's if X is NumPy's, as CuPy's, on X's device, if X is CuPy's."""
-    if not is_device_array(X):
-        return to_host(array)
-    with X.device:
-        return cupy().asarray(array)
 
 
 def check_sizes(
@@ -165,12 +222,12 @@ def check_values(X: NDArray[Any], *, solver: str) -> None:
     ValueError
         If all points are equal, or if squared distances would overflow or vanish in float64.
     """
-    extent = float((X.max(axis=0).astype(np.float64) - X.min(axis=0).astype(np.float64)).max())
+    extent = float(feature_ranges(X).max())
     if extent == 0:
         raise ValueError(
-            f"Error in determining null-space with {solver.upper()}: all {len(X)} points of X are "
-            "equal, so every function on them is as good as any other. Check how X was loaded or "
-            "scaled."
+            f"Error in determining null-space with {solver.upper()}: all {X.shape[0]} points of X "
+            "are equal, so every function on them is as good as any other. Check how X was loaded "
+            "or scaled."
         )
     if not SMALLEST < extent < LARGEST:
         raise ValueError(
@@ -178,6 +235,12 @@ def check_values(X: NDArray[Any], *, solver: str) -> None:
             f"and {LARGEST:g}, or squared distances leave float64. Rescale X (the embedding does "
             "not depend on its scale)."
         )
+
+
+def feature_ranges(X: Any) -> Any:
+    """Largest minus smallest value of each feature, in float64, of X's kind (NumPy's if sparse)."""
+    low, high = min_max_axis(X, axis=0) if issparse(X) else (X.min(axis=0), X.max(axis=0))
+    return high.astype(np.float64) - low.astype(np.float64)
 
 
 def check_range(X: NDArray[Any]) -> None:
@@ -188,7 +251,7 @@ def check_range(X: NDArray[Any]) -> None:
     ValueError
     """
     with on_device(X):
-        largest = float(abs(X).max())
+        largest = max(float(X.max()), -float(X.min()))  # abs(X) would be a copy of all of it
     if largest >= LARGEST:
         raise ValueError(
             f"the largest entry of X is {largest:.3g} in size: it must be below {LARGEST:g}, or "

@@ -1,4 +1,4 @@
-"""The command ``lle-gpu``: embed a file or a built-in data set, and say what was done.
+"""The command ``lle-gpu``: embed a file or a built-in data set, place new points, say what is done.
 
 The report goes to standard output; stages, warnings and errors go to standard error.
 """
@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -61,8 +61,10 @@ examples:
   lle-gpu embed swiss-roll -n 10000 --method ltsa -k 12 -o roll.npz --plot roll.png
   lle-gpu embed points.csv --label-column species --drop id -o embedded.csv
   lle-gpu embed points.npy -d 3 --method modified -k 20 --quiet
+  lle-gpu embed points.csv --drop id --save points.lle
+  lle-gpu transform points.lle new.csv -o placed.csv
 
-The exit status is 0 if an embedding was made, also with warnings; 2 for bad input; 130 if
+The exit status is 0 if what was asked for was made, also with warnings; 2 for bad input; 130 if
 interrupted.
 """
 
@@ -144,29 +146,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     group = embed.add_argument_group("what to read")
-    add = group.add_argument
-    add("-n", "--n-samples", type=int, metavar="N", help="points of a built-in data set")
-    add(
-        "--label-column",
-        metavar="COLUMN",
-        help="name or number (from 0) of the column that holds classes: not embedded, but written "
-        "and shown",
+    group.add_argument(
+        "-n", "--n-samples", type=int, metavar="N", help="points of a built-in data set"
     )
-    columns = group.add_mutually_exclusive_group()
-    columns.add_argument(
-        "--columns",
-        type=_comma_list,
-        metavar="A,B,...",
-        help="columns to embed, by name or number; default: all",
-    )
-    columns.add_argument("--drop", type=_comma_list, metavar="A,B,...", help="columns to leave out")
-    add(
-        "--header",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether a CSV file's first line has names; default: find out",
-    )
-    add("--key", help="array of an .npz file; default: X, or the only one with two axes")
+    _add_selection(group, "default: all")
 
     group = embed.add_argument_group("how to embed")
     add = group.add_argument
@@ -238,8 +221,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="OUT",
         help=f"{', '.join(WRITERS)}; .npz has the certificate, too. "
-        "Default, without --plot: INPUT's name with _lle.npy, in this folder",
+        "Default, without --plot and --save: INPUT's name with _lle.npy, in this folder",
     )
+    add("--save", type=Path, metavar="MODEL", help="the model, for lle-gpu transform")
     add("--plot", type=Path, metavar="FILE", help=f"picture: {', '.join(PICTURES)}")
     add(
         "--plot-span",
@@ -250,7 +234,56 @@ def _parser() -> argparse.ArgumentParser:
         "default: %(default)s, all",
     )
     add("-q", "--quiet", action="store_true", help="print warnings and errors only")
+
+    transform = commands.add_parser(
+        "transform",
+        help="place new points in a saved embedding",
+        description="Place the rows of a file in the embedding of a model that embed --save wrote.",
+        allow_abbrev=False,
+    )
+    transform.set_defaults(run=_transform)
+    transform.add_argument("model", metavar="MODEL", type=Path, help="written by embed --save")
+    transform.add_argument("input", metavar="INPUT", help=f"a file ({', '.join(READERS)})")
+    group = transform.add_argument_group("what to read")
+    _add_selection(group, "default: those of the model, by name, where it has names; else all")
+    group = transform.add_argument_group("what to write")
+    add = group.add_argument
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help=f"{', '.join(WRITERS)}; default: INPUT's name with _lle.npy, in this folder",
+    )
+    add("-q", "--quiet", action="store_true", help="print warnings and errors only")
     return parser
+
+
+def _add_selection(group: Any, default: str) -> None:
+    """Options that say which part of a file is meant."""
+    group.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="name or number (from 0) of the column that holds classes: not embedded, but written "
+        "and shown",
+    )
+    columns = group.add_mutually_exclusive_group()
+    columns.add_argument(
+        "--columns",
+        type=_comma_list,
+        metavar="A,B,...",
+        help=f"columns to embed, by name or number; {default}",
+    )
+    columns.add_argument("--drop", type=_comma_list, metavar="A,B,...", help="columns to leave out")
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether a CSV file's first line has names; default: find out",
+    )
+    group.add_argument(
+        "--key", help="array of an .npz file; default: X, or the only one with two axes"
+    )
 
 
 def _comma_list(text: str) -> list[str]:
@@ -312,11 +345,17 @@ def _embed(arguments: argparse.Namespace) -> None:
             f"{lle.n_components}{_changed(lle)}; {effective_jobs(lle.n_jobs)} threads",
         )
         Y = lle.fit_transform(X)
+        if source.table.columns is not None:
+            # As if X had been a data frame with these columns.
+            lle.feature_names_in_ = np.array(source.table.columns, dtype=object)
         for name, line in zip(("certificate", "", ""), str(lle.spectrum_).split("\n"), strict=True):
             say(name, line)
         if output is not None:
             with stage("write"):
                 write_embedding(output, Y, lle.spectrum_, source.table)
+        if arguments.save is not None:
+            with stage("save"):
+                lle.save(arguments.save)
         coloured = ""
         if picture is not None:
             with stage("plot"):
@@ -324,27 +363,21 @@ def _embed(arguments: argparse.Namespace) -> None:
     say("total", f"{time.perf_counter() - begin:.2f} s{_peak_memory()}")
     if output is not None:
         say("wrote", f"{output} ({Y.shape[0]} x {Y.shape[1]} {Y.dtype}, {_size(output)})")
+    if arguments.save is not None:
+        say("wrote", f"{arguments.save} (the model, {_size(arguments.save)})")
     if picture is not None:
         say("wrote", f"{picture} ({coloured}, {_size(picture)})")
 
 
 def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """Where to write the embedding and the picture; what cannot be written is refused now."""
-    output, picture = arguments.output, arguments.plot
-    if output is None and picture is None:
-        output = Path(f"{Path(arguments.input).stem}_lle.npy")
-    for path, option, allowed in ((output, "-o", tuple(WRITERS)), (picture, "--plot", PICTURES)):
-        if path is None:
-            continue
-        if path.suffix.lower() not in allowed:
-            raise ValueError(
-                f"{option} {path}: cannot write {path.suffix or 'a file without extension'}: use "
-                f"{', '.join(allowed)}"
-            )
-        check_writable(path)
-        source = Path(arguments.input)
-        if source.exists() and path.exists() and path.samefile(source):
-            raise ValueError(f"{option} {path} is the input, which would be lost: use another name")
+    output, picture, save = arguments.output, arguments.plot, arguments.save
+    if output is None and picture is None and save is None:
+        output = _default_output(arguments.input)
+    source = Path(arguments.input)
+    _check_target(output, "-o", tuple(WRITERS), [source])
+    _check_target(picture, "--plot", PICTURES, [source])
+    _check_target(save, "--save", None, [source, *filter(None, (output, picture))])
     if picture is None and arguments.plot_span != 1:
         raise ValueError("--plot-span is for pictures: give --plot FILE, too")
     # Missing packages should be known before a long computation, not after.
@@ -354,9 +387,36 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
                 f"--plot-span {arguments.plot_span:g} must be greater than 0 and at most 1"
             )
         _require("matplotlib", f"--plot {picture}: pictures need matplotlib")
+    _require_pyarrow(output)
+    return output, picture
+
+
+def _default_output(name: str) -> Path:
+    return Path(f"{Path(name).stem}_lle.npy")
+
+
+def _check_target(
+    path: Path | None, option: str, allowed: Sequence[str] | None, others: Sequence[Path]
+) -> None:
+    """Refuse a file that cannot be written, or that is another one of this run."""
+    if path is None:
+        return
+    if allowed is not None and path.suffix.lower() not in allowed:
+        raise ValueError(
+            f"{option} {path}: cannot write {path.suffix or 'a file without extension'}: use "
+            f"{', '.join(allowed)}"
+        )
+    check_writable(path)
+    for other in others:
+        same = other.exists() and path.exists() and path.samefile(other)
+        if same or path.resolve() == other.resolve():
+            what = "the input" if other == others[0] else "written to by another option"
+            raise ValueError(f"{option} {path} is {what}, which would be lost: use another name")
+
+
+def _require_pyarrow(output: Path | None) -> None:
     if output is not None and output.suffix.lower() == ".parquet":
         _require("pyarrow", f"-o {output}: Parquet files need pyarrow")
-    return output, picture
 
 
 def _require(module: str, need: str) -> None:
@@ -369,13 +429,7 @@ def _require(module: str, need: str) -> None:
 def _read(arguments: argparse.Namespace) -> _Source:
     """The input, be it built in or a file."""
     name = arguments.input
-    selection = Selection(
-        key=arguments.key,
-        label=arguments.label_column,
-        columns=arguments.columns,
-        drop=arguments.drop,
-        header=arguments.header,
-    )
+    selection = _selection(arguments)
     if name in DATASETS:
         if selection != Selection():
             raise ValueError(
@@ -389,12 +443,26 @@ def _read(arguments: argparse.Namespace) -> _Source:
         close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"built in are {', '.join(DATASETS)}"
         raise FileNotFoundError(f"no file {name!r}, and no built-in data set of that name; {hint}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{name} is a folder: name a file in it")
+    _refuse_folder(path)
     if arguments.n_samples is not None:
         raise ValueError(f"--n-samples is for built-in data sets, and {name} is a file")
     with stage("read"):
         return _Source(path.stem, read_table(path, selection), None, "")
+
+
+def _selection(arguments: argparse.Namespace) -> Selection:
+    return Selection(
+        key=arguments.key,
+        label=arguments.label_column,
+        columns=arguments.columns,
+        drop=arguments.drop,
+        header=arguments.header,
+    )
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
 
 
 def _n_neighbors(arguments: argparse.Namespace, source: _Source, n: int) -> tuple[int, str]:
@@ -426,10 +494,14 @@ def _classes(table: Table) -> str:
 
 
 def _changed(lle: LocallyLinearEmbedding) -> str:
-    """The other parameters that are not at their defaults."""
+    """The other parameters that are not at their defaults, and are numbers or words."""
     shown = {"method", "n_neighbors", "n_components", "n_jobs"}
     defaults = LocallyLinearEmbedding().get_params()
-    changed = {k: v for k, v in lle.get_params().items() if k not in shown and v != defaults[k]}
+    changed = {
+        name: value
+        for name, value in lle.get_params().items()
+        if name not in shown and isinstance(value, str | int | float) and value != defaults[name]
+    }
     return "".join(f", {name} {value}" for name, value in changed.items())
 
 
@@ -472,9 +544,62 @@ def _are_values(labels: NDArray[Any]) -> bool:
 
 
 def _first_principal_component(X: NDArray[Any]) -> NDArray[Any]:
-    from sklearn.decomposition import PCA
+    from sklearn.decomposition._pca import PCA  # not cuml.accel's
 
     return np.asarray(PCA(1, random_state=0).fit_transform(X)[:, 0])
+
+
+# The command transform
+
+
+def _transform(arguments: argparse.Namespace) -> None:
+    begin = time.perf_counter()
+    source = Path(arguments.input)
+    output = arguments.output or _default_output(arguments.input)
+    for path in (arguments.model, source):
+        _refuse_folder(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no file {str(path)!r}")
+    _check_target(output, "-o", tuple(WRITERS), [source])
+    _check_target(output, "-o", None, [arguments.model])
+    _require_pyarrow(output)
+    say = _silence if arguments.quiet else _say
+    with report_to(_Stages(io.StringIO() if arguments.quiet else sys.stderr)):
+        with stage("load"):
+            lle = lle_gpu.load(arguments.model)
+        n, d = lle.nbrs_.X.shape
+        say(
+            "model",
+            f"{arguments.model}: method {lle.method}, n_neighbors {lle.n_neighbors}, n_components "
+            f"{lle.n_components}{_changed(lle)}; fitted to {n} x {d} points",
+        )
+        with stage("read"):
+            table = read_table(source, _columns_of(lle, source, _selection(arguments)))
+        X = table.X
+        say("data", f"{source}: {X.shape[0]} x {X.shape[1]} {X.dtype}{_classes(table)}")
+        for remark in table.remarks:
+            say("", remark)
+        if X.shape[1] != d:
+            raise ValueError(
+                f"{source}: {X.shape[1]} columns are left, and the model was fitted to {d}. Choose "
+                "them with --columns, --drop or --label-column"
+            )
+        if hasattr(lle, "feature_names_in_"):
+            del lle.feature_names_in_  # the columns were chosen by them, or by the user
+        Y = lle.transform(X)
+        with stage("write"):
+            write_embedding(output, Y, lle.spectrum_, table)
+    say("total", f"{time.perf_counter() - begin:.2f} s{_peak_memory()}")
+    say("wrote", f"{output} ({Y.shape[0]} x {Y.shape[1]} {Y.dtype}, {_size(output)})")
+
+
+def _columns_of(lle: LocallyLinearEmbedding, path: Path, selection: Selection) -> Selection:
+    """The model's columns by their names, unless the user chose, or the file has no names."""
+    names = getattr(lle, "feature_names_in_", None)
+    chosen = selection.columns is not None or selection.drop is not None
+    if names is None or chosen or path.suffix.lower() in (".npy", ".npz"):
+        return selection
+    return replace(selection, columns=list(names))
 
 
 # Printing

@@ -26,7 +26,8 @@ from lle_gpu.exceptions import (
     GpuUnavailableError,
     warn_user,
 )
-from lle_gpu.neighbors import CPU_ALGORITHMS, EUCLIDEAN, GPU_ALGORITHMS
+from lle_gpu.neighbors import CPU_ALGORITHMS, CPU_LIBRARIES, EUCLIDEAN, GPU_ALGORITHMS
+from lle_gpu.patching import is_patched
 from lle_gpu.progress import note
 
 __all__ = ["DEVICES", "GpuStatus", "find_gpu", "resolve", "show_config"]
@@ -66,7 +67,9 @@ def find_gpu() -> GpuStatus:
         return GpuStatus(False, "", (str(error),), full=True)
 
 
-def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") -> Backend:
+def resolve(
+    device: str, *, metric: Any = "euclidean", algorithm: str = "auto", sparse: bool = False
+) -> Backend:
     """Choose the backend, once, at the boundary.
 
     Parameters
@@ -75,6 +78,8 @@ def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") 
         "auto" is the GPU where one is usable and has what the other two parameters ask for.
     metric, algorithm
         Of the neighbour search; the GPU knows the Euclidean metric and algorithms of its own.
+    sparse : bool, default=False
+        Whether X is sparse, which only the CPU works on.
 
     Raises
     ------
@@ -97,10 +102,21 @@ def resolve(device: str, *, metric: Any = "euclidean", algorithm: str = "auto") 
             f"neighbors_algorithm={algorithm!r} searches on the GPU, and device='cpu' was asked "
             f"for. Use device='auto' or 'gpu', or one of 'auto', {_listed(CPU_ALGORITHMS)}."
         )
+    if sparse:
+        if for_gpu or device in ("gpu", "cuda"):
+            asked = f"neighbors_algorithm={algorithm!r}" if for_gpu else f"device={device!r}"
+            raise ValueError(
+                f"{asked} does not take sparse X, which is worked on by the CPU alone. Use "
+                "device='auto' or 'cpu' with neighbors_algorithm='auto', or give X.toarray() if "
+                "that fits in the GPU's memory."
+            )
+        if device == "auto":
+            note("device: the CPU, since X is sparse")
+        return cpu_backend()
     why_cpu = ""
     if not (isinstance(metric, str) and metric in EUCLIDEAN):
         why_cpu = f"metric={metric!r} is not the Euclidean one"
-    elif algorithm in CPU_ALGORITHMS:
+    elif algorithm in (*CPU_ALGORITHMS, *CPU_LIBRARIES):
         why_cpu = f"neighbors_algorithm={algorithm!r} is the CPU's"
     if why_cpu and (for_gpu or device in ("gpu", "cuda")):
         raise ValueError(
@@ -157,11 +173,16 @@ def show_config(*, imports: bool = False) -> str:
         lines.append(
             _line(pool["user_api"], f"{pool['internal_api']}{of}, {pool['num_threads']} threads")
         )
+    whose = "lle_gpu's" if is_patched() else "its own (lle_gpu.patch_sklearn() changes that)"
+    lines.append(_line("sklearn's LLE", whose))
     lines.append("optional")
     for name, purpose, extra in (
         ("matplotlib", "pictures", "plot"),
         ("tqdm", "progress bars", "plot"),
+        ("ipywidgets", "progress bars in notebooks", "notebook"),
         ("pyarrow", "Parquet files", "plot"),
+        ("faiss-cpu", "neighbors_algorithm='faiss'", "faiss"),
+        ("pynndescent", "neighbors_algorithm='pynndescent'", "pynndescent"),
         ("tapkee", "the benchmarks' second opponent", "bench"),
     ):
         hint = f"missing ({purpose}): pip install 'lle-gpu[{extra}]'"

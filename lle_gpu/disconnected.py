@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.arrays import feature_ranges
 from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import DisconnectedGraphError, DisconnectedGraphWarning, warn_user
 from lle_gpu.neighbors.bridge import bridge
@@ -144,15 +145,15 @@ def _problems(classes: ClosedClasses, method: str, k: int) -> dict[str, str]:
 
 def _check_part(X: NDArray[Any], n: int, n_components: int) -> None:
     """Raise if the part X (m, d) that is left of n points cannot be embedded."""
-    if len(X) <= n_components:
+    if X.shape[0] <= n_components:
         why = f"n_components={n_components} needs at least {n_components + 1}"
-    elif not (X.max(axis=0) != X.min(axis=0)).any():
+    elif not feature_ranges(X).any():
         why = "these are all equal"
     else:
         return
     raise DisconnectedGraphError(
-        f"disconnected='largest' leaves {len(X)} of {n} points, and {why}. Raise n_neighbors, or "
-        "use disconnected='bridge'."
+        f"disconnected='largest' leaves {X.shape[0]} of {n} points, and {why}. Raise n_neighbors, "
+        "or use disconnected='bridge'."
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -18,17 +20,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from lle_gpu.arrays import (
     FLOAT_DTYPES,
-    as_kind_of,
     as_points,
     check_range,
-    is_device_array,
     on_device,
+    parts_like,
 )
 from lle_gpu.backend import Backend
 from lle_gpu.device import resolve
 from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on, where_it_fits
+from lle_gpu.kinds import as_kind_of, check_kind, check_order, is_device_array, output_kind, wrap
 from lle_gpu.out_of_sample import interpolate
-from lle_gpu.progress import report_verbosely
+from lle_gpu.patching import is_patched
+from lle_gpu.persistence import portable, read, restored, write
+from lle_gpu.progress import watch
 from lle_gpu.spectral import Spectrum
 
 __all__ = ["LocallyLinearEmbedding"]
@@ -50,14 +54,16 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Ridge on the local weights, in units of the trace of the local Gram matrix (methods
         "standard" and "modified", and :meth:`transform` with every method). 0 takes the weights of
         least norm.
-    eigen_solver : {"auto", "dense", "shift-invert", "arpack", "chebyshev"}, default="auto"
+    eigen_solver : {"auto", "dense", "shift-invert", "arpack", "davidson", "chebyshev"}, \
+default="auto"
         "shift-invert" is a block Lanczos iteration on a sparse factorisation; "arpack" is the name
-        scikit-learn's users know it by. "chebyshev" iterates on a polynomial and factors nothing,
-        for data of high dimension and little memory. "dense" is a singular value decomposition, for
-        a few thousand points at most. "auto" compares the predicted fill, memory and time of the
-        other two, and goes over to the other if one fails. Up to 200 points, and with n_components
-        + 1 a third of the points or more, all of them are dense, since nothing else would be
-        faster. ``spectrum_.solver`` says which was taken, and why.
+        scikit-learn's users know it by. The next two factor nothing, for data of high dimension and
+        little memory: "davidson" (method "standard", one closed class) is preconditioned by a
+        polynomial and by far the faster where there is one, "chebyshev" iterates on a polynomial.
+        "dense" is a singular value decomposition, for a few thousand points at most. "auto"
+        compares predicted fill, memory and time, and goes over to another one if one fails. Up to
+        200 points, and with n_components + 1 a third of the points or more, all of them are dense,
+        since nothing else would be faster. ``spectrum_.solver`` says which was taken, and why.
     tol : float, default=1e-6
         Largest accepted sine of the angle between the computed and the true space of the bottom
         vectors. The dense solver iterates on nothing, and only tells whether rounding keeps to it.
@@ -74,13 +80,17 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     modified_tol : float, default=1e-12
         Below it the ones are taken to be orthogonal to a point's almost-null space (method
         "modified").
-    neighbors_algorithm : {"auto", "brute", "kd_tree", "ball_tree", "cupy", "cuml", "cuvs"}, \
-default="auto"
-        How neighbours are searched; the result is the same. The last three search on the GPU, the
-        three before them on the CPU; "auto" is the best one there is on the device.
+    neighbors_algorithm : {"auto", "brute", "kd_tree", "ball_tree", "faiss", "pynndescent", \
+"cupy", "cuml", "cuvs"}, default="auto"
+        How neighbours are searched; the result is the same, but for "pynndescent". The last three
+        search on the GPU, those before them on the CPU; "auto" is the best one there is on the
+        device. "faiss" (extra ``[faiss]``, Euclidean only) is exact as the others are.
+        "pynndescent" (extra ``[pynndescent]``, metrics by name) is approximate: it misses some
+        neighbours, also in :meth:`transform`, and saves time from some 100,000 points on. What
+        ``spectrum_`` certifies is then the eigenproblem of the neighbours that were found.
     random_state : int, RandomState instance or None, default=None
-        Start of the Lanczos iteration. None is a fixed start, so that the same input gives the
-        same bits.
+        Start of the Lanczos iteration, and seed of pynndescent. None is a fixed start, so that the
+        same input gives the same bits (with pynndescent: on the same number of threads).
     n_jobs : int or None, default=None
         Threads. None and -1 mean all cores. (The brute-force neighbour search and the dense
         solver use as many as OpenMP and BLAS are set to.)
@@ -93,6 +103,13 @@ default="auto"
         For the neighbour search: any metric of :class:`sklearn.neighbors.NearestNeighbors` that
         needs no parameters, or a function of two rows. The weights and tangent planes are
         Euclidean always.
+    precomputed_knn : tuple, array-like or sparse matrix, default=None
+        The neighbours of the points that are fitted, found elsewhere; row i has those of row i of
+        X. ``(indices, distances)`` or indices alone, of shape (n_samples, at least n_neighbors); or
+        distances of shape (n_samples, n_samples), sparse (the stored entries are the neighbours) or
+        dense. The points themselves may be among their neighbours, and are left out; of more than
+        n_neighbors the nearest are taken. X is needed all the same, for the weights, and
+        :meth:`transform` searches in it as ever. ``fit(X, knn_graph=...)`` goes before this.
     disconnected : {"warn", "raise", "largest", "bridge"}, default="warn"
         What to do if the neighbour graph has several closed classes (sets of points that no edge
         leaves), or, with methods "hessian" and "ltsa", points that are nobody's neighbour:
@@ -111,8 +128,22 @@ default="auto"
         "4GB". Decides between the solvers, and raises beforehand where none can keep it;
         :func:`lle_gpu.estimate_memory` tells what is needed. None: what the machine has free
         decides between the solvers, and nothing is refused.
+    output_type : {"numpy", "cupy", "cudf", "pandas", "polars", "torch"} or None, default=None
+        What :meth:`fit_transform`, :meth:`transform` and :meth:`inverse_transform` give back. None
+        is the kind of X in the same call: a data frame with X's index, a tensor on X's device, an
+        array. (While :func:`lle_gpu.patch_sklearn` holds, None gives NumPy's arrays for data
+        frames, as scikit-learn does.) What goes before what: ``set_output``, or scikit-learn's
+        ``transform_output``, if it is not "default" (not for :meth:`inverse_transform`); this
+        parameter; cuML's global output type, if cuML is imported and it is not None or "input"; X.
     verbose : bool or int, default=False
-        Print stages, their times and the choices made to standard error.
+        Print stages, their times and the choices made to standard error, with a bar for what is
+        running in a terminal or a notebook.
+    callbacks : callable, Progress, or list of these, default=None
+        Who is told what the stages of :meth:`fit`, :meth:`transform` and :meth:`inverse_transform`
+        do: functions, called with an :class:`lle_gpu.progress.Event`, and objects of
+        :class:`lle_gpu.progress.Progress`. An exception in one ends the call, and leaves the
+        estimator as it was. Copies of the estimator report to the same callbacks; :meth:`save`
+        leaves them out.
 
     Attributes
     ----------
@@ -120,12 +151,15 @@ default="auto"
         Orthonormal columns, each orthogonal to the vector of ones, ordered by singular value; the
         entry of largest size in a column is positive. float32 if X was, else float64. If
         ``disconnected="largest"`` left points out, all this holds of ``embedded_rows_`` alone.
+        CuPy's if the data were in a GPU's memory (CuPy, cuDF, CUDA tensors), else NumPy's,
+        whatever ``output_type`` says.
     reconstruction_error_ : float
         ||F Y||_F^2, the sum of the squared singular values.
     spectrum_ : Spectrum
         The certificate: singular values, residuals, gap, null vectors, solver, convergence.
     nbrs_ : NeighborSearch
-        Exact nearest neighbours in the training data, with scikit-learn's ``kneighbors``.
+        Nearest neighbours in the training data, with scikit-learn's ``kneighbors``: exact, unless
+        ``neighbors_algorithm="pynndescent"``, and searched for whether or not a graph was given.
     embedded_rows_ : ndarray of int
         The rows that the eigenproblem was solved for, ascending: all, unless
         ``disconnected="largest"`` left points out.
@@ -143,7 +177,7 @@ default="auto"
         For data with NaN or infinity, too few points or features for the parameters, parameters
         out of range (``InvalidParameterError``, with the range), or all points equal.
     TypeError
-        For sparse X.
+        For sparse X that is not SciPy's.
     DisconnectedGraphError
         A ValueError. For ``disconnected="raise"``, if the graph is in pieces; for "largest" and
         "bridge", if too few points or neighbours are left.
@@ -216,9 +250,12 @@ default="auto"
         n_jobs: int | None = None,
         device: str = "auto",
         metric: Any = "euclidean",
+        precomputed_knn: Any = None,
         disconnected: str = "warn",
         memory_limit: float | str | None = None,
+        output_type: str | None = None,
         verbose: bool | int = False,
+        callbacks: Any = None,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.n_components = n_components
@@ -234,32 +271,48 @@ default="auto"
         self.n_jobs = n_jobs
         self.device = device
         self.metric = metric
+        self.precomputed_knn = precomputed_knn
         self.disconnected = disconnected
         self.memory_limit = memory_limit
+        self.output_type = output_type
         self.verbose = verbose
+        self.callbacks = callbacks
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, knn_graph: Any = None) -> Self:
         """Embed X.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            float32 or float64; other types are converted to float64. Kept for :meth:`transform`
-            and not copied: do not change it afterwards. CuPy arrays stay on their device, and what
-            comes back is CuPy's.
+        X : array, data frame, tensor or sparse matrix of shape (n_samples, n_features)
+            NumPy, CuPy, pandas, cuDF, polars, torch, whatever NumPy can read or has
+            ``__cuda_array_interface__`` or ``__dlpack__``. float32 or float64 (a data frame, whose
+            columns must all be numbers: float32 if all columns are); other types are converted to
+            float64, half precision tensors to float32. Kept for :meth:`transform` and not copied:
+            do not change it afterwards. What is in a GPU's memory stays there. A memory-mapped
+            array is read in parts (the search with "kd_tree" and "ball_tree", and
+            ``disconnected="bridge"`` and "largest", hold copies of rows). SciPy's sparse matrices
+            and arrays of any format are worked on as CSR, on the CPU, and never made dense as a
+            whole; what comes back is dense.
         y : ignored
+        knn_graph : tuple, array-like or sparse matrix, optional
+            The points' neighbours, for this call alone, in place of ``precomputed_knn``.
 
         Returns
         -------
         self
         """
+        parameters = self.get_params(deep=False)
+        parameters.pop("output_type")
         # Everything happens on a copy, whose state is taken over in one step: an error or an
         # interrupt leaves the estimator as it was.
         fitted = copy.copy(self)
         X = as_points(X, estimator=fitted, reset=True, least=2)
-        parameters = self.get_params(deep=False)
-        with report_verbosely(parameters.pop("verbose")):
+        given = parameters.pop("precomputed_knn")
+        parameters["knn_graph"] = (
+            ("precomputed_knn", given) if knn_graph is None else ("knn_graph", knn_graph)
+        )
+        with watch(parameters.pop("verbose"), parameters.pop("callbacks")):
             result, backend = embed_on(parameters.pop("device"), X, **parameters)
         fitted.embedding_ = result.coordinates
         fitted.reconstruction_error_ = result.spectrum.error
@@ -271,22 +324,27 @@ default="auto"
         self.__dict__ = fitted.__dict__
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
+    def fit_transform(self, X: Any, y: Any = None, *, knn_graph: Any = None) -> Any:
         """Embed X and return the embedding.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array, data frame, tensor or sparse matrix of shape (n_samples, n_features)
+            As in :meth:`fit`.
         y : ignored
+        knn_graph : tuple, array-like or sparse matrix, optional
+            As in :meth:`fit`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_components)
+        array, data frame or tensor of shape (n_samples, n_components), as ``output_type`` says
         """
-        _check_container(self, X)
-        return self.fit(X).embedding_
+        self._validate_params()
+        kind = self._output_kind(X)
+        embedding = self.fit(X, knn_graph=knn_graph).embedding_
+        return wrap(embedding, kind, like=X, columns=self.get_feature_names_out())
 
-    def transform(self, X: Any) -> NDArray[Any]:
+    def transform(self, X: Any) -> Any:
         """Place new points in the embedding.
 
         Each is rebuilt from its nearest training points by barycentric weights; its embedding is
@@ -295,47 +353,69 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (m, n_features)
+        X : array, data frame, tensor or sparse matrix of shape (m, n_features)
+            Of any kind, dense or sparse, whatever the training points were; columns that had
+            names in the same order.
 
         Returns
         -------
-        ndarray of shape (m, n_components), float32 if X is, else float64
+        array, data frame or tensor of shape (m, n_components), as ``output_type`` says
+            float32 if X is, else float64.
         """
         check_is_fitted(self)
-        _check_container(self, X)
-        X = as_points(X, estimator=self, reset=False)
-        check_range(X)
-        with report_verbosely(self.verbose):
-            return self._interpolate(X, self.nbrs_.X, self.embedding_, self.nbrs_)
+        kind = self._output_kind(X)
+        points = as_points(X, estimator=self, reset=False)
+        check_range(points)
+        with watch(self.verbose, self.callbacks):
+            placed = self._interpolate(points, self.nbrs_.X, self.embedding_, self.nbrs_)
+        return wrap(placed, kind, like=X, columns=self.get_feature_names_out())
 
-    def inverse_transform(self, X: Any) -> NDArray[Any]:
+    def inverse_transform(self, X: Any) -> Any:
         """Bring points of the embedding back to the data's space.
 
         Each is rebuilt from its nearest training points *in the embedding*, as :meth:`transform`
-        does in the data's space.
+        does in the data's space. The result is dense, also if the training points were sparse:
+        m times n_features numbers. Give a few points at a time where that is much.
 
         Parameters
         ----------
-        X : array-like of shape (m, n_components)
+        X : array, data frame or tensor of shape (m, n_components)
 
         Returns
         -------
-        ndarray of shape (m, n_features), float32 if X is, else float64
+        array, data frame or tensor of shape (m, n_features), as ``output_type`` says
+            float32 if X is, else float64. A data frame's columns are named as the training data's
+            were, or x0, x1, ...
         """
         check_is_fitted(self)
-        X = as_points(X, estimator=self)
-        check_range(X)
-        if X.shape[1] != self.embedding_.shape[1]:
+        kind = self._output_kind(X, by_set_output=False)
+        check_order(X, self.get_feature_names_out(), "get_feature_names_out()")
+        points = as_points(X, estimator=self)
+        check_range(points)
+        if points.shape[1] != self.embedding_.shape[1]:
             raise ValueError(
-                f"X has {X.shape[1]} columns, but the embedding has {self.embedding_.shape[1]}"
+                f"X has {points.shape[1]} columns, but the embedding has {self.embedding_.shape[1]}"
             )
-        with report_verbosely(self.verbose):
-            return self._interpolate(X, self.embedding_, self.nbrs_.X)
+        with watch(self.verbose, self.callbacks):
+            rebuilt = self._interpolate(points, self.embedding_, self.nbrs_.X)
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(rebuilt.shape[1])])
+        return wrap(rebuilt, kind, like=X, columns=names)
+
+    def _output_kind(self, X: Any, *, by_set_output: bool = True) -> str:
+        """What kind to give back for X; raises before any work is done if it cannot be made."""
+        if by_set_output and _get_output_config("transform", self)["dense"] != "default":
+            return "numpy"  # of which scikit-learn makes the data frame
+        kind = output_kind(X, self.output_type, frames_as_arrays=is_patched())
+        check_kind(kind)
+        return kind
 
     def _interpolate(
         self, X: NDArray[Any], points: NDArray[Any], values: NDArray[Any], search: Any = None
     ) -> NDArray[Any]:
         """At X, by the values at points; ``search`` is the fit's over them, if there is one."""
+        if issparse(X) != issparse(points):
+            parts = [self._interpolate(x, points, values, search) for x in parts_like(X, points)]
+            return as_kind_of(X, np.concatenate(parts))
 
         def work(backend: Backend) -> NDArray[np.float64]:
             given = search if backend.name == self.device_ else None
@@ -358,24 +438,76 @@ default="auto"
         with on_device(X):
             return as_kind_of(X, result).astype(X.dtype, copy=False)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a file of arrays and JSON, without code; see :meth:`load`.
+
+        A file that is there is replaced when all is written, and stays if something fails. Arrays
+        on a GPU are brought to the host. Everything is kept but ``callbacks``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Any name; ".lle" is usual.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        ValueError
+            For parameters that a file without code cannot hold, such as a function as ``metric``.
+            Pickle holds what the parameter's own module lets it.
+        OSError
+            If the file cannot be written.
+        """
+        write(path, self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model that :meth:`save` wrote; the same as :func:`lle_gpu.load`.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        LocallyLinearEmbedding
+            On a GPU, if it was fitted on one and there is one here; else on the CPU.
+
+        Raises
+        ------
+        ModelFileError
+            A ValueError. If the file is damaged, is no model, or was written by a newer version.
+        """
+        return read(path, cls)
+
+    def __copy__(self) -> Self:
+        """Shallow; by the state for pickles, arrays would leave the GPU."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: readable on a machine without a GPU."""
+        return portable(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickle of scikit-learn's comes here while its names are ours (patch_sklearn)."""
+        if "_sklearn_version" in state:
+            from lle_gpu.patching import read_theirs
+
+            read_theirs(self, state)
+        else:
+            super().__setstate__(restored(state))
+
     @property
     def _n_features_out(self) -> int:
         """For scikit-learn's feature names."""
         return int(self.embedding_.shape[1])
 
     def __sklearn_tags__(self) -> Any:
-        """float32 in, float32 out."""
+        """float32 in, float32 out; sparse X is welcome."""
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = [np.dtype(t).name for t in FLOAT_DTYPES]
         return tags
-
-
-def _check_container(estimator: BaseEstimator, X: Any) -> None:
-    """Say why a data frame cannot be made of a CuPy array, before any work is done."""
-    container = _get_output_config("transform", estimator)["dense"]
-    if is_device_array(X) and container != "default":
-        raise TypeError(
-            f"set_output(transform={container!r}) was asked for, and X is a CuPy array: data "
-            "frames hold host memory. Pass a NumPy array (X.get()), or set_output("
-            "transform='default')."
-        )

@@ -12,6 +12,7 @@ __all__ = [
     "GpuMemoryError",
     "GpuUnavailableError",
     "MemoryLimitError",
+    "ModelFileError",
     "warn_user",
 ]
 
@@ -30,6 +31,10 @@ class GpuFallbackWarning(RuntimeWarning):
 
 class MemoryLimitError(ValueError, MemoryError):
     """``memory_limit`` is less than anything that can be done needs; the message says how much."""
+
+
+class ModelFileError(ValueError):
+    """A file that is to be loaded is damaged, no model, or newer; the message says which."""
 
 
 class DisconnectedGraphWarning(UserWarning):

@@ -53,12 +53,15 @@ class Table:
         The labels' column; "label" if it has no name.
     remarks : tuple of str
         Choices that were made while reading, in words.
+    columns : tuple of str or None
+        The names of X's columns, if the file has names for them, each once.
     """
 
     X: Array
     labels: Array | None = None
     label_name: str = "label"
     remarks: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,11 @@ def _select(
     return chosen, label
 
 
+def _once(names: Sequence[str]) -> tuple[str, ...] | None:
+    """The names, if they can tell columns apart."""
+    return tuple(names) if len(set(names)) == len(names) and all(names) else None
+
+
 def _refuse_text(path: Path, names: Sequence[str], bad: Sequence[int], example: str) -> None:
     """Raise for columns that are not numbers."""
     if bad:
@@ -333,7 +341,8 @@ def _read_text(path: Path, selection: Selection) -> Table:
     X = layout.load(chosen, float)
     labels = None if label is None else _as_labels(layout.load([label], str)[:, 0])
     name = names[label] if label is not None and header else "label"
-    return Table(X, labels, name, tuple(remarks))
+    columns = _once([names[j] for j in chosen]) if header else None
+    return Table(X, labels, name, tuple(remarks), columns)
 
 
 @dataclass(frozen=True)
@@ -470,9 +479,10 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
     for j, column in enumerate(columns):
         X[:, j] = column
     remarks = ("the index column that pandas wrote is left out",) if index else ()
+    shown = _once([names[j] for j in chosen])
     if label is None:
-        return Table(X, remarks=remarks)
-    return Table(X, content.column(names[label]).to_numpy(), names[label], remarks)
+        return Table(X, remarks=remarks, columns=shown)
+    return Table(X, content.column(names[label]).to_numpy(), names[label], remarks, shown)
 
 
 # Writing

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from scipy.sparse import issparse
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from lle_gpu.arrays import (
@@ -26,10 +26,13 @@ from lle_gpu.constraints import METHODS
 from lle_gpu.device import DEVICES, resolve
 from lle_gpu.disconnected import DISCONNECTED, Graph, settle_graph
 from lle_gpu.exceptions import GpuFallbackWarning, GpuMemoryError, warn_user
+from lle_gpu.kinds import KINDS, check_kind, output_kind, wrap
 from lle_gpu.memory import check_memory, estimate_memory, parse_memory
-from lle_gpu.neighbors import ALGORITHMS
+from lle_gpu.neighbors import ALGORITHMS, APPROXIMATE
+from lle_gpu.neighbors.precomputed import neighbor_index
 from lle_gpu.out_of_sample import interpolate
-from lle_gpu.progress import report_verbosely, stage
+from lle_gpu.patching import is_patched
+from lle_gpu.progress import Progress, note, stage, watch
 from lle_gpu.spectral import SOLVERS, Spectrum
 
 __all__ = [
@@ -56,9 +59,12 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "n_jobs": [None, Integral],
     "device": [StrOptions(set(DEVICES))],
     "metric": [str, callable],
+    "precomputed_knn": [None, "array-like", "sparse matrix"],
     "disconnected": [StrOptions(set(DISCONNECTED))],
     "memory_limit": [None, str, Real],
+    "output_type": [None, StrOptions(set(KINDS))],
     "verbose": ["verbose"],
+    "callbacks": [None, callable, Progress, list, tuple],
 }
 
 
@@ -108,7 +114,10 @@ def embed_on(device: str, X: Any, **parameters: Any) -> tuple[Embedding, Backend
     """
     with on_device(X):
         backend = resolve(
-            device, metric=parameters["metric"], algorithm=parameters["neighbors_algorithm"]
+            device,
+            metric=parameters["metric"],
+            algorithm=parameters["neighbors_algorithm"],
+            sparse=issparse(X),
         )
     result, backend = where_it_fits(
         device,
@@ -186,13 +195,15 @@ def embed(
     random_state: Any,
     n_jobs: int | None,
     metric: Any,
+    knn_graph: tuple[str, Any],
     disconnected: str,
     memory_limit: float | str | None,
 ) -> Embedding:
     """Run the stages on validated data; the parameters are those of the estimator.
 
     X is an array of the backend's; so are the coordinates. The neighbours' graph alone, n x k
-    integers, is looked at on the host.
+    integers, is looked at on the host. ``knn_graph`` is one that the user brings, or None, after
+    the name of the parameter that it came by.
     """
     n, d = X.shape
     check_sizes((n, d), method=method, n_neighbors=n_neighbors, n_components=n_components)
@@ -203,6 +214,8 @@ def embed(
         n_components=n_components,
         method=method,
         eigen_solver=eigen_solver,
+        n_stored=getattr(X, "nnz", None),  # sparse X has it
+        neighbors_algorithm=neighbors_algorithm,
     )
     check_memory(estimate, limit, standard=method == "standard")
     check_values(X, solver=eigen_solver)
@@ -220,14 +233,28 @@ def embed(
             UserWarning,
         )
 
-    def search_in(points: NDArray[Any]) -> Any:
+    def search_in(points: NDArray[Any], algorithm: str = neighbors_algorithm) -> Any:
         return backend.neighbor_search(
-            points, n_neighbors, algorithm=neighbors_algorithm, metric=metric, n_jobs=n_jobs
+            points,
+            n_neighbors,
+            algorithm=algorithm,
+            metric=metric,
+            random_state=random_state,
+            n_jobs=n_jobs,
         )
 
+    # What is mended is searched exactly: a few points, for which no index is worth its while.
+    exact = "auto" if neighbors_algorithm in APPROXIMATE else neighbors_algorithm
+    name, given = knn_graph
     with stage("neighbors", n):
+        if given is not None:
+            given = neighbor_index(given, n, n_neighbors, name=name)
+            note(f"neighbours: taken from {name}")
         search = search_in(X)
-        index = search.kneighbors(return_distance=False)
+        if given is None:
+            index = search.kneighbors(return_distance=False)
+        else:
+            index = backend.asarray(given)
         if n <= np.iinfo(np.int32).max:
             index = index.astype(np.int32)  # half the memory from here on
     with stage("graph"):
@@ -238,13 +265,13 @@ def embed(
             disconnected=disconnected,
             method=method,
             n_components=n_components,
-            search_in=lambda points: _OnHost(search_in(points)),
+            search_in=lambda points: _OnHost(search_in(points, exact)),
         )
     whole = len(graph.embedded_rows) == n
     part = X if whole else backend.rows_of(X)[graph.embedded_rows]
     if graph.index is not nearest:  # otherwise they are where they are needed
         index = backend.asarray(graph.index)
-    with stage("constraints", len(part)):
+    with stage("constraints", part.shape[0]):
         build = backend.constraints[method]
         constraints = build(part, index, n_components, n_jobs=n_jobs, **options)
     vectors, spectrum = backend.bottom_vectors(
@@ -268,7 +295,7 @@ def embed(
         )
     if not whole:
         vectors = _with_the_rest(
-            X, part, vectors, graph, search_in, n_neighbors, reg, backend, n_jobs
+            X, part, vectors, graph, search_in(part, exact), n_neighbors, reg, backend, n_jobs
         )
     return Embedding(
         vectors.astype(X.dtype, copy=False),
@@ -295,19 +322,20 @@ def _with_the_rest(
     part: NDArray[Any],
     vectors: NDArray[np.float64],
     graph: Graph,
-    search_in: Callable[[NDArray[Any]], Any],
+    search: Any,
     n_neighbors: int,
     reg: float,
     backend: Backend,
     n_jobs: int | None,
 ) -> NDArray[np.float64]:
     """Coordinates (n, q) of all points from those of a part (m, q): the rest as new points."""
-    coordinates = np.empty((len(X), vectors.shape[1]))
+    n = X.shape[0]
+    coordinates = np.empty((n, vectors.shape[1]))
     coordinates[graph.embedded_rows] = to_host(vectors)
-    rest = np.setdiff1d(np.arange(len(X)), graph.embedded_rows)
+    rest = np.setdiff1d(np.arange(n), graph.embedded_rows)
     placed = interpolate(
         backend.rows_of(X)[rest],
-        search_in(part),
+        search,
         vectors,
         n_neighbors=n_neighbors,
         reg=reg,
@@ -319,7 +347,7 @@ def _with_the_rest(
 
 
 @validate_params(  # type: ignore[untyped-decorator]
-    {"X": ["array-like", "sparse matrix", NearestNeighbors], **PARAMETER_CONSTRAINTS},
+    {"X": ["array-like", "sparse matrix", HasMethods("kneighbors")], **PARAMETER_CONSTRAINTS},
     prefer_skip_nested_validation=True,
 )
 def locally_linear_embedding(
@@ -339,10 +367,13 @@ def locally_linear_embedding(
     neighbors_algorithm: str = "auto",
     device: str = "auto",
     metric: Any = "euclidean",
+    precomputed_knn: Any = None,
     disconnected: str = "warn",
     memory_limit: float | str | None = None,
+    output_type: str | None = None,
     verbose: bool | int = False,
-) -> tuple[NDArray[Any], float]:
+    callbacks: Any = None,
+) -> tuple[Any, float]:
     """Embed points so that each keeps its place among its neighbours.
 
     The same signature as :func:`sklearn.manifold.locally_linear_embedding`, and a few parameters
@@ -350,16 +381,18 @@ def locally_linear_embedding(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features), or NearestNeighbors
+    X : array-like or sparse matrix of shape (n_samples, n_features), or NearestNeighbors
         The data, or a fitted :class:`sklearn.neighbors.NearestNeighbors`, whose data are taken.
     n_neighbors, n_components : int
     reg, eigen_solver, tol, max_iter, method, hessian_tol, modified_tol, random_state, n_jobs, \
-neighbors_algorithm, device, metric, disconnected, memory_limit, verbose
+neighbors_algorithm, device, metric, precomputed_knn, disconnected, memory_limit, output_type, \
+verbose, callbacks
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
 
     Returns
     -------
-    embedding : ndarray of shape (n_samples, n_components), float32 if X is, else float64
+    embedding : array of shape (n_samples, n_components), float32 if X is, else float64
+        Of X's kind, or as ``output_type`` says.
     squared_error : float
         Reconstruction error ||F Y||_F^2, the sum of the squared singular values.
 
@@ -377,14 +410,17 @@ neighbors_algorithm, device, metric, disconnected, memory_limit, verbose
     >>> Y.shape
     (1797, 2)
     """
-    if isinstance(X, NearestNeighbors):
+    # scikit-learn's, or what cuml.accel puts in its place, which is not an instance of it.
+    if callable(getattr(X, "kneighbors", None)):
         check_is_fitted(X)
         X = X._fit_X
-    X = as_points(X, estimator="locally_linear_embedding", least=2)
-    with report_verbosely(verbose):
+    kind = output_kind(X, output_type, frames_as_arrays=is_patched())
+    check_kind(kind)
+    points = as_points(X, estimator="locally_linear_embedding", least=2)
+    with watch(verbose, callbacks):
         result, _ = embed_on(
             device,
-            X,
+            points,
             n_neighbors=n_neighbors,
             n_components=n_components,
             reg=reg,
@@ -398,7 +434,9 @@ neighbors_algorithm, device, metric, disconnected, memory_limit, verbose
             random_state=random_state,
             n_jobs=n_jobs,
             metric=metric,
+            knn_graph=("precomputed_knn", precomputed_knn),
             disconnected=disconnected,
             memory_limit=memory_limit,
         )
-    return result.coordinates, result.spectrum.error
+    names = [f"locallylinearembedding{i}" for i in range(n_components)]
+    return wrap(result.coordinates, kind, like=X, columns=names), result.spectrum.error

@@ -49,6 +49,11 @@ PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 FIXED = 64 << 20
 # Candidates of the neighbour search held at once (lle_gpu.neighbors.cpu.CANDIDATE_BYTES), twice.
 CANDIDATES = 1 << 26
+# Points that brute force centres at once (lle_gpu.neighbors.cpu.BLOCK_BYTES), with the queries and
+# what is made on the way.
+BLOCKS = 4 << 26
+# Up to so many features "auto" is a tree (lle_gpu.neighbors.cpu.TREE_MAX_FEATURES), which holds all.
+TREE_MAX_FEATURES = 15
 # What the search among sparse points holds: X in float64, centred, by columns, while each is made.
 SPARSE_COPIES = 6
 # Up to here the dense SVD takes milliseconds.
@@ -100,6 +105,7 @@ def estimate_memory(
     method: str = "standard",
     eigen_solver: str = "auto",
     n_stored: int | None = None,
+    neighbors_algorithm: str = "auto",
 ) -> MemoryEstimate:
     """Tell what a fit on the CPU would need, from its sizes alone.
 
@@ -117,6 +123,9 @@ def estimate_memory(
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
     n_stored : int or None, default=None
         Of sparse X, how many entries it stores (``X.nnz``).
+    neighbors_algorithm : str, default="auto"
+        As in :class:`lle_gpu.LocallyLinearEmbedding`. "brute", which is "auto" beyond 15 features,
+        copies no more than some blocks of X; the others may copy all of it.
 
     Returns
     -------
@@ -145,7 +154,11 @@ def estimate_memory(
     index = 4 * n * k
     search = 16 * n * k + 8 * n * 12
     if n_stored is None:
-        search += 24 * n * d + min(CANDIDATES, 32 * n * (k + 9))
+        by_blocks = neighbors_algorithm == "brute" or (
+            neighbors_algorithm == "auto" and d > TREE_MAX_FEATURES
+        )
+        copies = min(24 * n * d, BLOCKS) if by_blocks else 24 * n * d
+        search += copies + min(CANDIDATES, 32 * n * (k + 9))
     else:
         search += SPARSE_COPIES * 12 * n_stored + 32 * d + 2 * CANDIDATES
     rows = 8 * n * r * m + (4 * n * m if includes_point else 0)

@@ -52,14 +52,15 @@ def interpolate(
     d, q = points.shape[1], values.shape[1]
 
     def work(some: NDArray[Any]) -> NDArray[np.float64]:
-        with stage("neighbors", len(some)):
+        m = some.shape[0]
+        with stage("neighbors", m):
             distance, index = search.kneighbors(some, n_neighbors)
-        with stage("weights", len(some)):
+        with stage("weights", m):
             weights = backend.barycentric_weights(some, search.X, index, reg=reg, n_jobs=n_jobs)
             coincides = distance[:, 0] == 0
             weights *= ~coincides[:, None]
             weights[:, 0] += coincides
-        with stage("means", len(some)):
+        with stage("means", m):
             return backend.weighted_means(weights, index, values, n_jobs=n_jobs)
 
     return backend.in_chunks(work, points, q, 8 * (d + 4 * n_neighbors + 2 * q))

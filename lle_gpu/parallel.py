@@ -37,9 +37,9 @@ def effective_jobs(n_jobs: int | None) -> int:
     return max(1, int(joblib.cpu_count()) + 1 + int(n_jobs))
 
 
-def chunk_rows(bytes_per_row: int) -> int:
-    """Rows in a chunk whose working arrays take about ``CHUNK_BYTES``; at least one."""
-    return max(1, CHUNK_BYTES // max(1, bytes_per_row))
+def chunk_rows(bytes_per_row: int, chunk_bytes: int | None = None) -> int:
+    """Rows, at least one, whose working arrays take about ``chunk_bytes`` (``CHUNK_BYTES``)."""
+    return max(1, (chunk_bytes or CHUNK_BYTES) // max(1, bytes_per_row))
 
 
 @functools.cache
@@ -92,6 +92,7 @@ def for_each_chunk(
     *,
     bytes_per_row: int,
     n_jobs: int | None = None,
+    chunk_bytes: int | None = None,
     quiet: bool = False,
 ) -> None:
     """Call ``work(rows)`` for consecutive slices that cover ``range(n)``, on ``n_jobs`` threads.
@@ -99,10 +100,11 @@ def for_each_chunk(
     ``work`` writes its result into arrays it knows; slices are disjoint, so the result does not
     depend on the number of threads. NumPy releases the interpreter lock inside its loops. The
     first error is raised, after the running chunks have ended. Unless ``quiet``, the rows done are
-    reported as progress.
+    reported as progress. A chunk's arrays take about ``chunk_bytes``: what a core's cache holds,
+    unless a call has costs of its own, which more rows should share.
     """
     jobs = effective_jobs(n_jobs)
-    size = min(chunk_rows(bytes_per_row), max(1, -(-n // jobs)))
+    size = min(chunk_rows(bytes_per_row, chunk_bytes), max(1, -(-n // jobs)))
     slices = [slice(low, min(low + size, n)) for low in range(0, n, size)]
     with one_blas_thread():
         if jobs == 1 or len(slices) == 1:

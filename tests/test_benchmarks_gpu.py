@@ -190,6 +190,51 @@ class TestTheCommand:
         assert "failed: RuntimeError: a kernel went wrong" in done.stdout
         assert "failed: weights-60x50-float32" in done.stdout
 
+    def test_a_record_that_was_cut_short_is_gone_on_with(self, counterfeit, tmp_path):
+        path = tmp_path / "record.json"
+        options = ("--points", 60, "--repeat", 1, "--json", path, "--resume", "--case")
+        names = ("weights-1000000x50-float32", "hessian-rows*")
+        done = command(counterfeit, *options, names[0])
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = json.loads(path.read_text())
+        assert [case["status"] for case in record["cases"]] == ["ok"]
+        record["cases"][0]["call"] = 1234.5
+        record["cases"].append({"name": "hessian-rows-60x3-float64", "status": "timeout"})
+        record["device"]["rates"]["copy"] = 1e12
+        path.write_text(json.dumps(record))
+        done = command(counterfeit, *options, *names)
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = json.loads(path.read_text())
+        measured = [case["name"] for case in record["cases"]]
+        assert measured == ["weights-60x50-float32", "hessian-rows-60x3-float64"]
+        assert record["cases"][0]["call"] == 1234.5, "measured again"
+        assert record["cases"][1]["status"] == "ok"
+        assert record["device"]["rates"]["copy"] == 1e12, "the floors' rates are one device's"
+        record["device"]["name"] = "another"
+        path.write_text(json.dumps(record))
+        done = command(counterfeit, *options, names[0])
+        assert done.returncode == 2
+        assert "its device is 'another', and now 'stand-in, no device'" in done.stderr
+        assert json.loads(path.read_text()) == record
+
+    def test_the_device_is_written_before_the_first_case(self, tmp_path, monkeypatch):
+        """So that a run that ends in the first case tells where that was."""
+        path = tmp_path / "record.json"
+        device = {"name": "a GPU", "status": "ok", "rates": {}}
+        monkeypatch.setattr(gpu, "_measured", lambda *_: (dict(device), None))
+        monkeypatch.setattr(gpu, "_nvidia_smi", dict)
+        monkeypatch.setattr(gpu, "device_lines", lambda _: [])
+
+        def ended(*_):
+            raise SystemExit
+
+        monkeypatch.setattr(gpu, "_result", ended)
+        with pytest.raises(SystemExit):
+            gpu.main(["--json", str(path), "--case", "weights*"])
+        record = json.loads(path.read_text())
+        assert record["device"]["name"] == "a GPU"
+        assert record["cases"] == []
+
     def test_list(self, capsys):
         assert gpu.main(["--list"]) == 0
         printed = capsys.readouterr().out
@@ -201,6 +246,7 @@ class TestTheCommand:
             (["--case", "no-such"], "no case is called 'no-such': --list shows their names"),
             (["--points", "0"], "0 must be positive"),
             (["--repeat", "-1"], "-1 must be positive"),
+            (["--resume"], "--resume needs --json"),
         ],
     )
     def test_mistakes(self, arguments, message, capsys):

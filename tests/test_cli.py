@@ -706,6 +706,164 @@ class TestProgress:
         assert [words[0] for words in left_standing] == ["first", "a", "second"]
 
 
+class TestModels:
+    """embed --save, and transform."""
+
+    @pytest.fixture
+    def transform(self, run):
+        def call(*arguments):
+            status, out, err = run("transform", *arguments)
+            assert status == 0, err
+            return out, err
+
+        return call
+
+    @pytest.fixture
+    def points(self):
+        """A table with numbers to leave out and classes, and a model of its first 200 lines."""
+        X = roll_points(250)
+        classes = np.where(X[:, 1] > 10, "high", "low")
+        with Path("all.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "x", "y", "z", "level"])
+            writer.writerows([i, *x, c] for i, (x, c) in enumerate(zip(X, classes, strict=True)))
+        lines = Path("all.csv").read_text().splitlines(keepends=True)
+        Path("old.csv").write_text("".join(lines[:201]))
+        Path("new.csv").write_text("".join([lines[0], *lines[201:]]))
+        return X
+
+    def save(self, embed):
+        return embed(
+            "old.csv", "--drop", "id", "--label-column", "level", "--save", "m.lle", "-k", "9"
+        )
+
+    def test_save_and_transform(self, embed, transform, points):
+        out, err = self.save(embed)
+        assert "wrote       m.lle (the model, " in out
+        assert re.search(r"^  save ", err, flags=re.MULTILINE)
+        assert not Path("old_lle.npy").exists()  # nothing but what was asked for
+        model = lle_gpu.load("m.lle")
+        assert list(model.feature_names_in_) == ["x", "y", "z"]
+        np.testing.assert_array_equal(
+            model.embedding_, expected(points[:200], n_neighbors=9).embedding_
+        )
+
+        out, err = transform("m.lle", "new.csv", "--label-column", "level", "-o", "placed.csv")
+        lines = out.splitlines()
+        assert lines[0] == (
+            "model       m.lle: method standard, n_neighbors 9, n_components 2; fitted to 200 x 3 "
+            "points"
+        )
+        assert lines[1] == "data        new.csv: 50 x 3 float64, 2 classes of level"
+        assert lines[-1].startswith("wrote       placed.csv (50 x 2 float64, ")
+        stages = [line.split()[0] for line in err.splitlines() if line.endswith(" s")]
+        assert stages == ["load", "read", "neighbors", "weights", "means", "write"]
+        rows = list(csv.reader(Path("placed.csv").read_text().splitlines()))
+        assert rows[0] == ["lle0", "lle1", "level"]
+        Y = expected(points[:200], n_neighbors=9).transform(points[200:])
+        np.testing.assert_array_equal(np.array([row[:2] for row in rows[1:]], dtype=float), Y)
+
+    def test_columns_are_found_by_their_names(self, embed, transform, run, points):
+        self.save(embed)
+        Y = expected(points[:200], n_neighbors=9).transform(points[200:])
+        rows = list(csv.reader(Path("new.csv").read_text().splitlines()))
+        turned = [[row[3], row[1], row[4], row[2]] for row in rows]  # z, x, level, y
+        with Path("turned.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(turned)
+        transform("m.lle", "turned.csv", "-q")
+        np.testing.assert_array_equal(np.load("turned_lle.npy"), Y)
+        # by number, and from files that have no names, they are taken as they stand
+        transform("m.lle", "turned.csv", "--columns", "1,3,0", "-o", "a.npy")
+        np.save("bare.npy", points[200:])
+        transform("m.lle", "bare.npy", "-o", "b.npy")
+        for name in ("a.npy", "b.npy"):
+            np.testing.assert_array_equal(np.load(name), Y)
+        with Path("nameless.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows[1:])
+        status, _, err = run("transform", "m.lle", "nameless.csv")
+        assert status == 2
+        assert "no column 'x'" in err
+        transform("m.lle", "nameless.csv", "--columns", "1,2,3", "-o", "c.npy")
+        np.testing.assert_array_equal(np.load("c.npy"), Y)
+
+    def test_parquet_has_names_too(self, embed, transform, points):
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        self.save(embed)
+        columns = {"z": points[200:, 2], "x": points[200:, 0], "y": points[200:, 1]}
+        parquet.write_table(pyarrow.table(columns), "new.parquet")
+        transform("m.lle", "new.parquet", "-o", "placed.npy")
+        Y = expected(points[:200], n_neighbors=9).transform(points[200:])
+        np.testing.assert_array_equal(np.load("placed.npy"), Y)
+
+    def test_quiet(self, embed, transform, points):
+        assert self.save(embed)
+        np.save("bare.npy", points)
+        assert transform("m.lle", "bare.npy", "-q") == ("", "")
+
+    def test_models_made_in_python(self, transform, points):
+        index = LocallyLinearEmbedding(n_neighbors=9).fit(points).nbrs_.kneighbors()[1]
+        model = LocallyLinearEmbedding(
+            n_neighbors=9, precomputed_knn=index, reg=0.01, random_state=np.random.RandomState(0)
+        ).fit(points)
+        model.save("python.lle")
+        np.save("bare.npy", points)
+        out, _ = transform("python.lle", "bare.npy")
+        assert "n_components 2, reg 0.01; fitted to 250 x 3 points" in out
+        np.testing.assert_array_equal(np.load("bare_lle.npy"), model.embedding_)
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("no.lle", "new.csv"), "no file 'no.lle'"),
+            (("m.lle", "no.csv"), "no file 'no.csv'"),
+            ((".", "new.csv"), ". is a folder"),
+            (("m.lle", "."), ". is a folder"),
+            (("new.csv", "new.csv"), "new.csv: this is no model that can be read"),
+            (("m.lle", "new.csv", "--columns", "x,y"), "2 columns are left, and the model was"),
+            (("m.lle", "new.csv", "--columns", "x,y,w"), "no column 'w'"),
+            (("m.lle", "new.csv", "-o", "out.png"), "cannot write .png"),
+            (("m.lle", "new.csv", "-o", "no/out.csv"), "there is no folder no"),
+            (("m.lle", "new.csv", "-o", "new.csv"), "new.csv is the input"),
+            (("m.lle", "copy.npy", "-o", "m.npy"), "m.npy is the input"),
+            (("m.lle",), "required: INPUT"),
+        ],
+    )
+    def test_refusing(self, embed, run, points, arguments, says):
+        self.save(embed)
+        np.save("copy.npy", points)
+        Path("m.npy").symlink_to("m.lle")
+        before = {path: path.read_bytes() for path in Path().iterdir()}
+        status, out, err = run("transform", *arguments)
+        assert status == 2
+        assert says in err
+        assert "wrote" not in out
+        assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("--save", "no/m.lle"), "there is no folder no"),
+            (("--save", "old.csv"), "--save old.csv is the input"),
+            (("--save", "same.npy", "-o", "same.npy"), "written to by another option"),
+            (("--metric", "precomputed", "--save", "m.lle"), "precomputed"),
+        ],
+    )
+    def test_refusing_to_save(self, refuse, points, arguments, says):
+        line = refuse("old.csv", "--drop", "id,level", *arguments, in_fit="--metric" in arguments)
+        assert says in line
+        assert not Path("m.lle").exists()
+
+    def test_interrupted_while_saving(self, run, points, monkeypatch):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(np.lib.format, "write_array", interrupt)
+        status, _, _ = run("embed", "old.csv", "--drop", "id,level", "--save", "m.lle")
+        assert status == 130
+        assert not [path for path in Path().iterdir() if ".lle" in path.name]
+
+
 def test_as_a_process(tmp_path):
     """``python -m lle_gpu``, whose output is cut off as by ``head``."""
     result = subprocess.run(

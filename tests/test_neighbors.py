@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,8 @@ from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.neighbors.graph import closed_classes
 
 RNG = np.random.default_rng(0)
+MISSING = pytest.mark.skipif(find_spec("faiss") is None, reason="FAISS is not installed")
+EXACT = ("auto", *CPU_ALGORITHMS, pytest.param("faiss", marks=MISSING))
 LATTICE = np.array(list(product(range(11), repeat=2)), dtype=float)
 DATA = {
     "roll": make_manifold("swiss-roll", 300),
@@ -31,7 +34,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("algorithm", ("auto", *CPU_ALGORITHMS))
+@pytest.mark.parametrize("algorithm", EXACT)
 @pytest.mark.parametrize("k", [1, 5, 12])
 @pytest.mark.parametrize("name", DATA)
 def test_neighbours_are_the_reference_s(name, k, algorithm):
@@ -44,7 +47,7 @@ def test_neighbours_are_the_reference_s(name, k, algorithm):
     np.testing.assert_allclose(distance, exact, rtol=1e-14)
 
 
-@pytest.mark.parametrize("algorithm", ("auto", *CPU_ALGORITHMS))
+@pytest.mark.parametrize("algorithm", EXACT)
 def test_queries_may_be_training_points(algorithm):
     X = DATA["lattice (ties everywhere)"]
     distance, index = NeighborSearch(X, 4, algorithm=algorithm).kneighbors(X)
@@ -76,7 +79,7 @@ def test_callable_metric_with_ties():
     np.testing.assert_array_equal(index, np.argsort(D, axis=1, kind="stable")[:, :3])
 
 
-@pytest.mark.parametrize("algorithm", ["kd_tree", "brute"])
+@pytest.mark.parametrize("algorithm", ["kd_tree", "brute", pytest.param("faiss", marks=MISSING)])
 def test_blocks_of_rows_and_threads_change_nothing(monkeypatch, algorithm):
     X = DATA["digits (many ties)"][:, :12]
     whole = NeighborSearch(X, 6, algorithm=algorithm, n_jobs=1).kneighbors()
@@ -86,7 +89,7 @@ def test_blocks_of_rows_and_threads_change_nothing(monkeypatch, algorithm):
     np.testing.assert_array_equal(whole[0], pieces[0])
 
 
-@pytest.mark.parametrize("algorithm", ("auto", *CPU_ALGORITHMS))
+@pytest.mark.parametrize("algorithm", EXACT)
 def test_many_copies_of_a_row_cost_no_more_candidates(algorithm, monkeypatch):
     X = RNG.normal(size=(600, 3))
     X[RNG.permutation(600)[:400]] = 0

@@ -32,12 +32,16 @@ def test_public_names():
         "GpuUnavailableError",
         "MemoryEstimate",
         "MemoryLimitError",
+        "ModelFileError",
         "estimate_memory",
+        "load",
         "LocallyLinearEmbedding",
         "Spectrum",
         "__version__",
         "locally_linear_embedding",
+        "patch_sklearn",
         "show_config",
+        "unpatch_sklearn",
     }
     for name in lle_gpu.__all__:
         assert getattr(lle_gpu, name) is not None
@@ -83,7 +87,8 @@ def test_importing_brings_no_optional_package():
         "import sys, sklearn.neighbors, sklearn.utils.validation; before = set(sys.modules);"
         "import lle_gpu; new = set(sys.modules) - before;"
         "print([m for m in ('matplotlib', 'cupy', 'cuml', 'torch', 'pandas', 'pyarrow', 'tqdm',"
-        " 'tapkee', 'lle_gpu.cli', 'lle_gpu.plot', 'lle_gpu.datasets') if m in new])"
+        " 'tapkee', 'faiss', 'pynndescent', 'numba', 'lle_gpu.cli', 'lle_gpu.plot',"
+        " 'lle_gpu.datasets') if m in new])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout
@@ -99,7 +104,8 @@ def test_nothing_imports_upward():
         "constraints": below | {"constraints"},
         "memory": {"constraints", "exceptions"},
         "spectral": below | {"constraints", "neighbors", "memory", "spectral"},
-        "arrays": {"constraints", "cuda"},
+        "kinds": {"cuda"},
+        "arrays": {"constraints", "cuda", "kinds"},
         "backend": {"arrays", "constraints", "neighbors", "spectral"},
         "out_of_sample": shared | {"backend"},
     }

@@ -5,7 +5,13 @@ few more than asked for. Their squared distances are then formed once more, in f
 sum_j (x_j - y_j)^2, and sorted by (distance, index). A row is final when its k-th neighbour lies
 nearer than the farthest candidate by more than the search's rounding: nothing outside the list can
 then belong in it. The other rows (ties at the boundary, duplicates) are searched again with twice
-as many candidates. So the answer is exact and does not depend on who proposed it.
+as many candidates. So the answer is exact and does not depend on who proposed it. FAISS proposes
+in float32; what that leaves open is searched again in float64.
+
+pynndescent proposes, too, but gives no bound: what it proposes is ordered in the same way, and that
+is all.
+
+Sparse points have a search of their own, :mod:`lle_gpu.neighbors.sparse`, for Euclidean distances.
 """
 
 from __future__ import annotations
@@ -14,11 +20,17 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 from scipy.spatial import cKDTree
-from sklearn.neighbors import NearestNeighbors
 
+# Not from sklearn.neighbors, where cuml.accel may stand with another, float32, search.
+from sklearn.neighbors._unsupervised import NearestNeighbors
+
+from lle_gpu.neighbors.faiss import Faiss
+from lle_gpu.neighbors.pynndescent import PyNNDescent, candidates_for
+from lle_gpu.neighbors.sparse import SparseSearch, copy_numbers
 from lle_gpu.parallel import effective_jobs, for_each_chunk
-from lle_gpu.progress import advance
+from lle_gpu.progress import advance, note
 
 __all__ = ["NeighborSearch"]
 
@@ -31,6 +43,11 @@ EPS = float(np.finfo(np.float64).eps)
 TREE_MAX_FEATURES = 15
 # Bytes of candidates (distance and index, 16 each) held at once.
 CANDIDATE_BYTES = 1 << 25
+# Bytes of points that brute force centres, in float64, at once: X may be larger than the memory
+# that there is (a memory-mapped file), and is never copied as a whole.
+BLOCK_BYTES = 1 << 26
+# Blocks of fewer points are multiplied as a whole: scikit-learn's own, of 256, would be too few.
+FEW_POINTS = 1024
 
 
 class _Search(Protocol):
@@ -79,30 +96,83 @@ class _Brute:
     """scikit-learn's blocked ||x||^2 + ||y||^2 - 2 x.y; squared Euclidean distances.
 
     The expanded form cancels: its error grows with the norms. The points are centred first, and
-    the bound below covers what is left.
+    the bound below covers what is left. Points that are more than a block are centred again, block
+    by block, whenever they are looked at.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    rows : ndarray of int, optional
+        The rows that are points, ascending; all of them by default. Indices count these.
     """
 
     spare = 8  # integer data (images) have many ties
 
-    def __init__(self, X: NDArray[Any]) -> None:
+    def __init__(self, X: NDArray[Any], rows: Index | None = None) -> None:
+        self._X, self._rows = X, rows
+        self._n = len(X) if rows is None else len(rows)
         self._mean = X.mean(axis=0, dtype=np.float64)
-        centred = X - self._mean
-        self._largest_raw = float(np.abs(X).max())
-        self._radius = float(np.sqrt(np.einsum("ij,ij->i", centred, centred).max()))
-        self._search = NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(centred)
+        self._largest_raw = _largest(X)
+        self._radius = float(self._norms(X).max())
+        everything = self._blocks(self._n)
+        self._few = len(everything) > 1 and everything[0].stop < FEW_POINTS
+        self._only = self._search_among(everything[0]) if len(everything) == 1 else None
+
+    def _blocks(self, n: int) -> list[slice]:
+        size = max(1, BLOCK_BYTES // (8 * self._X.shape[1]))
+        return [slice(low, min(low + size, n)) for low in range(0, n, size)]
+
+    def _norms(self, points: NDArray[Any]) -> Float:
+        norms = np.empty(len(points))
+        for block in self._blocks(len(points)):
+            centred = points[block] - self._mean
+            norms[block] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+        return norms
+
+    def _search_among(self, block: slice) -> Any:
+        points = self._X[block if self._rows is None else self._rows[block]]
+        centred = points - self._mean
+        if self._few:
+            return _Products(centred)
+        return NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(centred)
 
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
-        distance, index = self._search.kneighbors(points - self._mean, count)
+        shape = len(points), count
+        distance, index = np.empty(shape), np.empty(shape, dtype=np.int64)
+        for queries in self._blocks(len(points)):
+            centred = points[queries] - self._mean
+            found = np.empty((len(centred), 0)), np.empty((len(centred), 0), dtype=np.int64)
+            for block in self._blocks(self._n):
+                search = self._only or self._search_among(block)
+                near = search.kneighbors(centred, min(count, block.stop - block.start))
+                found = _nearest_of(found, (near[0], near[1] + block.start), count)
+            distance[queries], index[queries] = found
         return distance, index
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
         d = points.shape[1]
-        centred = points - self._mean
-        norm = np.sqrt(np.einsum("ij,ij->i", centred, centred))
-        expanded = (d + 4) * EPS * (norm + self._radius) ** 2
-        largest = max(self._largest_raw, float(np.abs(points).max()))
+        expanded = (d + 4) * EPS * (self._norms(points) + self._radius) ** 2
+        largest = max(self._largest_raw, _largest(points))
         centring = 4 * EPS * largest * np.sqrt(d * np.abs(distance)) + d * (2 * EPS * largest) ** 2
         return expanded + centring
+
+
+class _Products:
+    """The same, by one product of matrices: for few points of very many features."""
+
+    def __init__(self, points: Float) -> None:
+        self._points = points
+        self._squares = np.einsum("ij,ij->i", points, points)
+
+    def kneighbors(self, queries: Float, count: int) -> tuple[Float, Index]:
+        distance = queries @ self._points.T
+        distance *= -2.0
+        distance += np.einsum("ij,ij->i", queries, queries)[:, None]
+        distance += self._squares
+        nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(distance, nearest, axis=1), axis=1, kind="stable")
+        nearest = np.take_along_axis(nearest, order, axis=1)
+        return np.take_along_axis(distance, nearest, axis=1), nearest
 
 
 class _ScikitLearn:
@@ -135,13 +205,13 @@ class _ScikitLearn:
             rows = np.flatnonzero(~np.isfinite(distance).all(axis=1))
             raise ValueError(
                 f"metric={self._metric!r} gives distances that are not finite, for {len(rows)} "
-                f"of {len(points)} points at least (rows {_listed(rows)}). Constant or zero rows "
+                f"of {len(distance)} points at least (rows {_listed(rows)}). Constant or zero rows "
                 "often cause it: leave them out, or use another metric."
             )
         return distance, index
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
-        return np.zeros(len(points))
+        return np.zeros(points.shape[0])
 
 
 class NeighborSearch:
@@ -149,15 +219,18 @@ class NeighborSearch:
 
     Parameters
     ----------
-    X : ndarray of shape (n, d), float32 or float64
-        The points; kept, not copied.
+    X : ndarray or csr_array of shape (n, d), float32 or float64
+        The points; kept, not copied. A sparse one without duplicated entries.
     n_neighbors : int
         How many neighbours :meth:`kneighbors` returns unless told otherwise.
-    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "faiss", "pynndescent"}, default="auto"
         ``auto`` is a k-d tree up to 15 dimensions and brute force beyond (for metrics other than
-        the Euclidean one: scikit-learn's own choice).
+        the Euclidean one: scikit-learn's own choice). Sparse points know "auto" and "brute".
+        "faiss" and "pynndescent" have to be installed; the latter is approximate.
     metric : str or callable, default="euclidean"
         Any metric of :class:`sklearn.neighbors.NearestNeighbors`.
+    random_state : int, RandomState instance or None, default=None
+        Of pynndescent's search; None is a fixed one.
     n_jobs : int or None, default=None
         Threads; None and -1 are all cores.
 
@@ -180,6 +253,7 @@ class NeighborSearch:
         *,
         algorithm: str = "auto",
         metric: Any = "euclidean",
+        random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
         self.X = X
@@ -187,20 +261,50 @@ class NeighborSearch:
         self.algorithm = algorithm
         self.metric = metric
         self.n_jobs = n_jobs
+        if issparse(X) and algorithm not in ("auto", "brute"):
+            raise ValueError(
+                f"neighbors_algorithm={algorithm!r} does not take sparse X. Use 'auto' or 'brute', "
+                "or X.toarray() where that fits in memory."
+            )
         # Minkowski's p is 2 unless said otherwise, and here it cannot be.
         self._euclidean = metric in ("euclidean", "l2", "minkowski")
         if self._euclidean and algorithm == "auto":
-            self.algorithm = "kd_tree" if X.shape[1] <= TREE_MAX_FEATURES else "brute"
-        self._search = self._search_in(X)
+            low = X.shape[1] <= TREE_MAX_FEATURES and not issparse(X)
+            self.algorithm = "kd_tree" if low else "brute"
+        if algorithm == "faiss" and not self._euclidean:
+            raise ValueError(
+                f"metric={metric!r} is none that neighbors_algorithm='faiss' knows here: it must "
+                "be 'euclidean'. Use that, or neighbors_algorithm='auto' or 'pynndescent'."
+            )
+        if algorithm == "pynndescent":
+            self._search: Any = PyNNDescent(X, metric, random_state, n_jobs)
+        else:
+            self._search = self._search_in(X)
 
-    def _search_in(self, X: NDArray[Any]) -> _Search:
-        if self._euclidean and self.algorithm == "kd_tree":
+    @property
+    def random_state(self) -> int | None:
+        """The seed of its search, drawn when it was made; None if it needs none."""
+        return getattr(self._search, "seed", None)
+
+    def _search_in(
+        self, X: NDArray[Any], rows: Index | None = None, *, float64: bool = False
+    ) -> Any:
+        """The search among these points, or rows of them; if ``float64``, one of that precision."""
+        algorithm = self.algorithm
+        if algorithm == "faiss" and float64:
+            algorithm = "kd_tree" if X.shape[1] <= TREE_MAX_FEATURES else "brute"
+        if self._euclidean and algorithm == "brute" and not issparse(X):
+            return _Brute(X, rows)
+        X = X if rows is None else X[rows]
+        if self._euclidean and issparse(X):
+            return SparseSearch(X, self.n_jobs)
+        if self._euclidean and algorithm == "kd_tree":
             return _KDTree(X, self.n_jobs)
-        if self._euclidean and self.algorithm == "brute":
-            return _Brute(X)
+        if algorithm == "faiss":
+            return Faiss(X, self.n_jobs)
         if self._euclidean:
-            return _SquaredScikitLearn(X, self.algorithm, self.metric, self.n_jobs)
-        return _ScikitLearn(X, self.algorithm, self.metric, self.n_jobs)
+            return _SquaredScikitLearn(X, algorithm, self.metric, self.n_jobs)
+        return _ScikitLearn(X, algorithm, self.metric, self.n_jobs)
 
     def kneighbors(
         self,
@@ -213,8 +317,8 @@ class NeighborSearch:
         Parameters
         ----------
         X : ndarray of shape (m, d), optional
-            Query points. Without it the training points are the queries, each with itself
-            left out.
+            Query points; sparse ones, too, if the training points are sparse. Without it the
+            training points are the queries, each with itself left out.
         n_neighbors : int, optional
             Default: that of the constructor. At most n; n - 1 without ``X``.
         return_distance : bool, default=True
@@ -227,15 +331,61 @@ class NeighborSearch:
         index : ndarray of shape (m, k), int64
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        n = len(self.X)
+        n = self.X.shape[0]
         most = n - 1 if X is None else n
         if not 1 <= k <= most:
             raise ValueError(f"n_neighbors={k} must be from 1 to {most} with {n} training points")
-        distance, index = self._exact(self.X if X is None else X, k, exclude_self=X is None)
+        points = self.X if X is None else X
+        if issparse(self.X):
+            points = csr_array(points)
+        elif issparse(points):
+            raise TypeError("X is sparse, and the training points are dense: give X.toarray()")
+        if isinstance(self._search, SparseSearch):
+            distance, index = self._search.nearest(points, k, exclude_self=X is None)
+            np.sqrt(distance, out=distance)
+        elif isinstance(self._search, PyNNDescent):
+            distance, index = self._approximate(points, k, exclude_self=X is None)
+        else:
+            distance, index = self._exact(points, k, exclude_self=X is None)
         return (distance, index) if return_distance else index
 
-    def _exact(self, points: NDArray[Any], k: int, *, exclude_self: bool) -> tuple[Float, Index]:
+    def _approximate(
+        self, points: NDArray[Any], k: int, *, exclude_self: bool
+    ) -> tuple[Float, Index]:
+        """As :meth:`_exact`, but for the neighbours that the search does not propose."""
         m, n = len(points), len(self.X)
+        distance, index = np.empty((m, k)), np.empty((m, k), dtype=np.int64)
+        count = candidates_for(k)
+        found = np.zeros(m, dtype=bool)
+        if count < n:
+            search = self._search
+            proposed, candidates = (
+                search.graph(count) if exclude_self else search.query(points, count)
+            )
+            found = (candidates >= 0).all(axis=1)
+            rows = np.flatnonzero(found)
+            own = rows if exclude_self else None
+            distance[rows], index[rows] = self._sorted(
+                points[rows], proposed[rows], candidates[rows], own, k
+            )
+            if self._euclidean:
+                distance[rows] = np.sqrt(distance[rows])
+            advance(len(rows))
+        lacking = np.flatnonzero(~found)
+        if len(lacking):
+            note(f"neighbours: {len(lacking)} of {m} points are searched exactly")
+            exact = NeighborSearch(self.X, k, metric=self.metric, n_jobs=self.n_jobs)
+            near, which = exact.kneighbors(points[lacking], k + exclude_self)
+            kept = np.ones(which.shape, dtype=bool)
+            if exclude_self:
+                kept = which != lacking[:, None]
+                kept[kept.all(axis=1), -1] = False  # it is behind k + 1 copies of its own
+            distance[lacking] = near[kept].reshape(-1, k)
+            index[lacking] = which[kept].reshape(-1, k)
+        return distance, index
+
+    def _exact(self, points: NDArray[Any], k: int, *, exclude_self: bool) -> tuple[Float, Index]:
+        m, n = points.shape[0], self.X.shape[0]
         distance = np.empty((m, k))
         index = np.empty((m, k), dtype=np.int64)
         pending = np.arange(m)
@@ -244,9 +394,13 @@ class NeighborSearch:
         while len(pending):
             undecided = []
             block = max(1, CANDIDATE_BYTES // (16 * count))
+            copies = len(pending) < m
+            if copies and not issparse(points):
+                block = min(block, max(1, BLOCK_BYTES // points[:1].nbytes))
             for low in range(0, len(pending), block):
                 rows = pending[low : low + block]
-                queries = points if len(rows) == m else points[rows]
+                asked = rows if copies else slice(low, low + block)  # a slice copies nothing
+                queries = points if len(rows) == m else points[asked]
                 proposed, candidates = search.query(queries, count)
                 if kept is not None:
                     candidates = kept[candidates]
@@ -263,10 +417,12 @@ class NeighborSearch:
             if kept is None and len(pending):
                 # The usual cause of ties is duplicated rows, of which only the first few matter.
                 kept = _first_copies(self.X, k + 1)
-                if len(kept) < n:
+                if len(kept) < n or self.algorithm == "faiss":
                     n = len(kept)
-                    search = self._search_in(self.X[kept])
+                    search = self._search_in(self.X, kept, float64=True)
                     count = min(n, count)
+                    if self.algorithm == "faiss":
+                        note(f"neighbours: {len(pending)} of {m} points searched in float64")
                     continue
             count = min(n, 2 * count)
         if self._euclidean:
@@ -334,13 +490,45 @@ def _first_copies(X: NDArray[Any], most: int) -> Index:
 
     By (distance, index) no other copy can be among anybody's ``most - 1`` nearest other points.
     """
+    if issparse(X):
+        return np.flatnonzero(copy_numbers(X) < most)
     n = len(X)
-    rows = np.ascontiguousarray(X) + 0.0  # -0.0, which equals 0.0, has other bytes
-    key = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    key, differs = np.empty(n, dtype=np.uint64), np.ones(n, dtype=bool)
+    # By a hash of each row, so that no copy of X has to be sorted. Rows that share a hash and
+    # differ are told apart below; at worst a copy too many is kept, which does no harm.
+    size = max(1, BLOCK_BYTES // (4 * 8 * X.shape[1]))
+    factors = np.random.default_rng(0).integers(2**63, size=X.shape[1], dtype=np.uint64) * 2 + 1
+    for low in range(0, n, size):
+        block = slice(low, low + size)
+        rows = np.ascontiguousarray(X[block]) + 0.0  # -0.0, which equals 0.0, has other bits
+        bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
+        bits ^= bits >> 32  # the low bits of short fractions are zero
+        key[block] = bits @ factors
     order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], (rows[order[1:]] != rows[order[:-1]]).any(1)]))
+    alike = np.flatnonzero(key[order[1:]] == key[order[:-1]]) + 1
+    for low in range(0, len(alike), size):
+        at = alike[low : low + size]
+        differs[at] = (X[order[at]] != X[order[at - 1]]).any(axis=1)
+    starts = np.flatnonzero(differs)
     copy = np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
     return np.sort(order[copy < most])
+
+
+def _largest(X: NDArray[Any]) -> float:
+    """The largest absolute value, without a copy."""
+    return max(float(X.max()), -float(X.min()))
+
+
+def _nearest_of(
+    one: tuple[Float, Index], other: tuple[Float, Index], count: int
+) -> tuple[Float, Index]:
+    """The nearest ``count`` of two lists for each query, by distance."""
+    if one[1].shape[1] == 0:
+        return other
+    distance = np.concatenate([one[0], other[0]], axis=1)
+    index = np.concatenate([one[1], other[1]], axis=1)
+    order = np.argsort(distance, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(distance, order, axis=1), np.take_along_axis(index, order, axis=1)
 
 
 def _listed(rows: Index, most: int = 8) -> str:

@@ -51,7 +51,7 @@ def largest_part(
         gives.
     """
     k = index.shape[1]
-    rows = np.arange(len(X))
+    rows = np.arange(len(index))
     while True:
         classes = closed_classes(index)
         keep = np.ones(len(rows), dtype=bool)

@@ -303,13 +303,15 @@ def test_the_graph_is_not_copied_back_unless_it_changed(stand_in):
 
 
 @pytest.mark.parametrize("call", ["fit_transform", "transform"])
-def test_data_frames_of_cupy_arrays_cannot_be(gpu, call):
-    pytest.importorskip("pandas")
+def test_set_output_makes_data_frames_of_cupy_arrays(gpu, call):
+    pandas = pytest.importorskip("pandas")
     X = make_manifold("swiss-roll", 200)
     model = fitted(X, "gpu").set_output(transform="pandas")
-    with pytest.raises(TypeError, match=r"set_output\(transform='pandas'\).*CuPy"):
-        getattr(model, call)(gpu.cupy.asarray(X))
-    assert list(model.transform(X[:3]).columns) == [f"locallylinearembedding{i}" for i in (0, 1)]
+    Y = getattr(model, call)(gpu.cupy.asarray(X))
+    assert type(Y) is pandas.DataFrame
+    assert list(Y.columns) == [f"locallylinearembedding{i}" for i in (0, 1)]
+    model.set_output(transform="default")
+    assert_array_equal(Y.to_numpy(), model.transform(X))
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.local import typical_width
 from lle_gpu.constraints.cpu.ltsa import tangent_coordinates
 from lle_gpu.parallel import for_each_chunk
 
@@ -56,7 +57,7 @@ def hessian(
     Constraints with rows of shape (n, n_components (n_components + 1) / 2, k).
     """
     n, k = index.shape
-    d = X.shape[1]
+    d = typical_width(X, k)
     a, b = np.triu_indices(n_components)
     width = 1 + n_components + len(a)
     rows = np.empty((n, len(a), k))

@@ -20,7 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.local import centred_neighborhoods, principal_directions
+from lle_gpu.constraints.cpu.local import (
+    centred_neighborhoods,
+    principal_directions,
+    typical_width,
+)
 from lle_gpu.parallel import for_each_chunk
 
 __all__ = ["ltsa", "tangent_coordinates"]
@@ -64,7 +68,7 @@ def ltsa(
     Constraints with rows of shape (n, k, k).
     """
     n, k = index.shape
-    d = X.shape[1]
+    d = typical_width(X, k)
     rows = np.empty((n, k, k))
 
     def work(chunk: slice) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.local import differences, principal_directions
+from lle_gpu.constraints.cpu.local import differences, principal_directions, typical_width
 from lle_gpu.constraints.cpu.standard import local_weights
 from lle_gpu.parallel import for_each_chunk
 
@@ -65,11 +65,10 @@ def modified(
     Constraints with rows of shape (n, k, k + 1); the rank of each point's block is s_i.
     """
     n, k = index.shape
-    d = X.shape[1]
-    p = min(k, d)
+    p = min(k, X.shape[1])
     values = np.empty((n, p))
     rows = np.empty((n, k, k + 1))
-    bytes_per_row = 8 * k * (2 * d + 4 * k + p)
+    bytes_per_row = 8 * k * (2 * typical_width(X, k) + 4 * k + p)
 
     def measure(chunk: slice) -> None:
         values[chunk] = principal_directions(differences(X[chunk], X, index[chunk]))[1]

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.local import EPS, differences
+from lle_gpu.constraints.cpu.local import EPS, differences, typical_width
 from lle_gpu.parallel import for_each_chunk
 
 __all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
@@ -104,7 +105,7 @@ def barycentric_weights(
     w : ndarray of shape (m, k), float64; rows sum to one.
     """
     m, k = index.shape
-    d = X.shape[1]
+    d = typical_width(X, k)
     w = np.empty((m, k))
 
     def work(rows: slice) -> None:
@@ -121,12 +122,20 @@ def weighted_means(
     *,
     n_jobs: int | None = None,
 ) -> Float:
-    """sum_j weights_ij values_index[i,j]: weights and index (m, k), values (n, q) -> (m, q)."""
+    """sum_j weights_ij values_index[i,j]: weights and index (m, k), values (n, q) -> (m, q).
+
+    The values may be a sparse array; the means are dense.
+    """
     m, k = index.shape
-    q = values.shape[1]
+    n, q = values.shape
     means = np.empty((m, q))
 
     def work(rows: slice) -> None:
+        if issparse(values):
+            ends = np.arange(len(index[rows]) + 1) * k
+            W = csr_array((weights[rows].ravel(), index[rows].ravel(), ends), (len(ends) - 1, n))
+            (W @ values).toarray(out=means[rows])
+            return
         picked = values[index[rows]].astype(np.float64, copy=False)
         means[rows] = (weights[rows, None, :] @ picked)[:, 0]
 

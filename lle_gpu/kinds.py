@@ -1,0 +1,492 @@
+"""The kinds of data: what comes in becomes NumPy's or CuPy's array, and goes out as it came.
+
+No other module knows them, and this one imports a library only to make that library's data.
+
+========  ==================  ==================================================================
+kind      comes in as         goes out as
+========  ==================  ==================================================================
+numpy     what NumPy reads    ``numpy.ndarray``
+cupy      what CuPy reads     ``cupy.ndarray`` on X's device, or the current one
+pandas    ``DataFrame``       ``DataFrame`` with X's index
+cudf      ``DataFrame``       ``DataFrame`` with X's index
+polars    ``DataFrame``       ``DataFrame``
+torch     ``Tensor``          ``Tensor`` on X's device
+========  ==================  ==================================================================
+
+What has ``__cuda_array_interface__``, or ``__dlpack__`` on a GPU, counts as CuPy's; what has
+``__array__``, or ``__dlpack__`` in the host's memory, counts as NumPy's; so do lists, sparse
+matrices and memory-mapped arrays. Tensors and arrays with one of these protocols share their memory
+with what is made of them, unless their type has to be changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lle_gpu.cuda import cupy
+
+__all__ = [
+    "KINDS",
+    "as_kind_of",
+    "check_kind",
+    "check_order",
+    "is_device_array",
+    "is_frame",
+    "kind_of",
+    "output_kind",
+    "to_host",
+    "unwrap",
+    "wrap",
+]
+
+KINDS = ("numpy", "cupy", "pandas", "cudf", "polars", "torch")
+FRAMES = ("pandas", "cudf", "polars")
+# The class by which each is known, told by its name: nothing has to be imported to look.
+_CLASSES = {
+    ("numpy", "ndarray"): "numpy",
+    ("cupy", "ndarray"): "cupy",
+    ("pandas", "DataFrame"): "pandas",
+    ("cudf", "DataFrame"): "cudf",
+    ("polars", "DataFrame"): "polars",
+    ("torch", "Tensor"): "torch",
+}
+_INSTALL = {
+    "pandas": "pip install 'lle-gpu[pandas]'",
+    "polars": "pip install 'lle-gpu[polars]'",
+    "torch": "pip install 'lle-gpu[torch]', or as https://pytorch.org says",
+    "cudf": "pip install 'lle-gpu[gpu-cuda13]', or [gpu-cuda12]",
+}
+# DLPack's numbers for devices: the host's memory (3 is pinned) and CUDA's (13 is managed).
+_DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)
+# From here on float64 does not hold every integer.
+_INTEGERS = 2**53
+# Columns that an error names.
+_SHOWN = 5
+
+
+def is_device_array(X: Any) -> bool:
+    """Whether X is a CuPy array (which can be told without importing CuPy)."""
+    return type(X).__module__.partition(".")[0] == "cupy" and hasattr(X, "dtype")
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """A CuPy array's numbers as NumPy's; a NumPy array as it is."""
+    return array.get() if is_device_array(array) else array
+
+
+def as_kind_of(X: Any, array: Any) -> Any:
+    """``array`` as NumPy's if X is NumPy's, as CuPy's, on X's device, if X is CuPy's."""
+    if not is_device_array(X):
+        return to_host(array)
+    with X.device:
+        return cupy().asarray(array)
+
+
+def kind_of(X: Any) -> str:
+    """One of ``KINDS``; "numpy" is whatever else there is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lle_gpu.kinds import kind_of
+    >>> kind_of(np.ones((3, 2))), kind_of([[1.0, 2.0]])
+    ('numpy', 'numpy')
+    """
+    for ancestor in type(X).__mro__:
+        kind = _CLASSES.get((ancestor.__module__.partition(".")[0], ancestor.__name__))
+        if kind is not None:
+            return kind
+    return "cupy" if _is_on_gpu(X) else "numpy"
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a data frame, whose columns may have names."""
+    return kind_of(X) in FRAMES
+
+
+def unwrap(X: Any) -> Any:
+    """The array that X holds.
+
+    Parameters
+    ----------
+    X : anything
+
+    Returns
+    -------
+    array
+        NumPy's or CuPy's (or a SciPy sparse matrix of a pandas frame whose columns are all
+        sparse). What is none of ``KINDS`` and has no protocol of its own is given back as it is,
+        for scikit-learn's ``check_array`` to read.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X, or a column of it, does not hold numbers, or not all of them; with the way out.
+    GpuUnavailableError
+        If X is in a GPU's memory, and CuPy cannot be used.
+    """
+    return _READERS[kind_of(X)](X)
+
+
+def wrap(array: Any, kind: str, *, like: Any, columns: Sequence[str]) -> Any:
+    """Make the result's kind of the array of the result.
+
+    Parameters
+    ----------
+    array : NumPy or CuPy array of shape (n, q)
+    kind : {"numpy", "cupy", "pandas", "cudf", "polars", "torch"}
+    like : anything
+        The input that the array belongs to. Its index is kept; so is its device.
+    columns : sequence of str
+        Names of the q columns, for a data frame.
+
+    Returns
+    -------
+    array, data frame or tensor of shape (n, q)
+        Data frames and tensors are copies; an array is the one given wherever it can be.
+    """
+    return _WRITERS[kind](array, like, list(columns))
+
+
+def output_kind(X: Any, output_type: str | None, *, frames_as_arrays: bool = False) -> str:
+    """The kind that is to come out: ``output_type``, else cuML's global setting, else X's kind.
+
+    cuML's is asked only if somebody has imported cuML. With ``frames_as_arrays``, X's kind is
+    "numpy" if X is a data frame.
+
+    Raises
+    ------
+    ValueError
+        If cuML's setting is none of ``KINDS``.
+    """
+    as_x = "numpy" if frames_as_arrays and is_frame(X) else kind_of(X)
+    kind = output_type or _cuml_output_type() or as_x
+    if kind not in KINDS:
+        raise ValueError(
+            f"cuML's global output type is {kind!r}, which must be 'input', None or one of "
+            f"{', '.join(map(repr, KINDS))} here. Set it so (cuml.set_global_output_type), or say "
+            "output_type=... to the estimator."
+        )
+    return kind
+
+
+def check_kind(kind: str) -> None:
+    """See that data of this kind can be made, before any work is done.
+
+    Raises
+    ------
+    ImportError
+        If the library is missing; the message says how to get it.
+    GpuUnavailableError
+        For "cupy" and "cudf", if there is no GPU to use.
+    """
+    if kind in ("cupy", "cudf"):
+        cupy()
+    if kind not in ("numpy", "cupy"):
+        _library(kind)
+
+
+def check_order(X: Any, names: Sequence[str], what: str) -> None:
+    """See that a frame's columns, if they bear these names, stand in this order.
+
+    Raises
+    ------
+    ValueError
+    """
+    if is_frame(X):
+        given = list(X.columns)
+        if given != list(names) and sorted(map(str, given)) == sorted(names):
+            raise ValueError(
+                f"X's columns are {_listed(given)}, and must be in the order of {what}: "
+                f"{_listed(names)}. Use X[{list(names)[:_SHOWN]}{'...' * (len(names) > _SHOWN)}]."
+            )
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{name} data were asked for, and {name} cannot be imported ({error}). Install it: "
+            f"{_INSTALL[name]}."
+        ) from error
+
+
+def _cuml_output_type() -> str | None:
+    settings = getattr(sys.modules.get("cuml"), "global_settings", None)
+    kind = getattr(settings, "output_type", None)
+    # The last two are what cuML sets while code of its own is running.
+    return None if kind in (None, "input", "mirror", "cuml") else str(kind)
+
+
+# Coming in ---------------------------------------------------------------------------------------
+
+
+def _is_on_gpu(X: Any) -> bool:
+    """Whether a protocol of X's says so."""
+    if hasattr(X, "__cuda_array_interface__"):
+        return True
+    if not (hasattr(X, "__dlpack__") and hasattr(X, "__dlpack_device__")):
+        return False
+    return X.__dlpack_device__()[0] in _DLPACK_CUDA
+
+
+def _from_anything(X: Any) -> Any:
+    """Of kind "numpy": an array of NumPy's, or what NumPy makes one of."""
+    if isinstance(X, np.ndarray):
+        _check_integers(X)
+        return X
+    if isinstance(X, list | tuple):
+        _check_items(X)
+        return X
+    library = type(X).__module__.partition(".")[0]
+    if (library, type(X).__name__) == ("polars", "LazyFrame"):
+        raise TypeError("X is a polars LazyFrame, which has no data yet. Give X.collect().")
+    if (library, type(X).__name__) in (("cudf", "Series"), ("polars", "Series")):
+        raise ValueError(
+            f"Expected 2D array, got a {library} Series. Give X.to_frame() if it is a single "
+            "feature."
+        )
+    if hasattr(X, "__array__") and not (hasattr(X, "dtype") or hasattr(X, "columns")):
+        return _checked(np.asarray(X))  # whose type only the array tells
+    if hasattr(X, "__array__") or not hasattr(X, "__dlpack_device__"):
+        return X
+    device = X.__dlpack_device__()[0]
+    if device not in _DLPACK_HOST:
+        raise TypeError(
+            f"X ({type(X).__module__}.{type(X).__name__}) is in the memory of a device that is "
+            f"neither the host nor CUDA's (DLPack's type {int(device)}). Copy it to the host."
+        )
+    return _checked(np.from_dlpack(X))
+
+
+def _from_cupy(X: Any) -> Any:
+    if is_device_array(X):
+        return _checked(X)
+    if hasattr(X, "__dlpack_device__"):
+        return _checked(_by_dlpack(X))
+    return _checked(cupy().asarray(X))
+
+
+def _by_dlpack(X: Any) -> Any:
+    """CuPy's array on the memory of X, which waits for X's stream first."""
+    cp = cupy()
+    with cp.cuda.Device(X.__dlpack_device__()[1]):
+        return cp.from_dlpack(X)
+
+
+def _from_torch(X: Any) -> Any:
+    import torch
+
+    if X.requires_grad:
+        raise ValueError(
+            "X is a tensor that requires grad, and no gradient goes through the embedding. Give "
+            "X.detach()."
+        )
+    if X.layout != torch.strided or X.is_quantized:
+        raise TypeError(
+            f"X is a {str(X.layout).removeprefix('torch.')}{' quantized' * X.is_quantized} tensor. "
+            "Give X.to_dense(), X.dequantize(), or a SciPy sparse matrix."
+        )
+    if X.device.type not in ("cpu", "cuda"):
+        raise TypeError(
+            f"X is a tensor on device {str(X.device)!r}: it must be on the CPU or a CUDA device. "
+            "Give X.cpu()."
+        )
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}")
+    if X.is_floating_point() and X.dtype not in (torch.float32, torch.float64):
+        X = X.float()  # half and bfloat16, which NumPy does not have, fit in it
+    if X.dtype == torch.bool:  # which not every version of DLPack knows
+        X = X.to(torch.uint8)
+    return _checked(_by_dlpack(X) if X.device.type == "cuda" else np.from_dlpack(X))
+
+
+def _from_pandas(X: Any) -> Any:
+    dtypes = list(X.dtypes)
+    _check_columns(X, [str(dtype) for dtype in dtypes], [_is_number(dtype) for dtype in dtypes])
+    if dtypes and all(str(dtype).startswith("Sparse[") for dtype in dtypes):
+        return X.sparse.to_coo()
+    # Columns of NumPy's types have NaN for what is missing, which is found like any other.
+    missing = [
+        0 if isinstance(dtype, np.dtype) else int(X.iloc[:, i].isna().sum())
+        for i, dtype in enumerate(dtypes)
+    ]
+    _check_missing(X, missing, "X.fillna(...) or X.dropna()")
+    for i, dtype in enumerate(dtypes):
+        if dtype.kind in "iu" and dtype.itemsize == 8:
+            _check_integers(X.iloc[:, i].to_numpy(f"{dtype.kind}8"), X.columns[i])
+    return X.to_numpy(_float_of(dtypes))
+
+
+def _from_cudf(X: Any) -> Any:
+    dtypes = list(X.dtypes)
+    _check_columns(X, [str(dtype) for dtype in dtypes], [_is_number(dtype) for dtype in dtypes])
+    _check_missing(
+        X, [int(X[name].isna().sum()) for name in X.columns], "X.fillna(...) or X.dropna()"
+    )
+    for name, dtype in zip(X.columns, dtypes, strict=True):
+        if dtype.kind in "iu" and dtype.itemsize == 8:
+            _check_integers(X[name].to_cupy(), name)
+    return X.to_cupy(dtype=_float_of(dtypes))
+
+
+def _from_polars(X: Any) -> Any:
+    import polars as pl
+
+    dtypes = X.dtypes
+    numbers = [dtype.is_numeric() or dtype == pl.Boolean for dtype in dtypes]
+    _check_columns(X, [str(dtype) for dtype in dtypes], numbers)
+    missing = [X[name].null_count() for name in X.columns]
+    _check_missing(X, missing, "X.fill_null(...) or X.drop_nulls()")
+    for name, dtype in X.schema.items():
+        if dtype in (pl.Int64, pl.UInt64):
+            _check_integers(X[name].to_numpy(), name)
+    single = dtypes and all(dtype == pl.Float32 for dtype in dtypes)
+    return X.cast(pl.Float32 if single else pl.Float64).to_numpy(order="c")
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "numpy": _from_anything,
+    "cupy": _from_cupy,
+    "pandas": _from_pandas,
+    "cudf": _from_cudf,
+    "polars": _from_polars,
+    "torch": _from_torch,
+}
+
+
+def _is_number(dtype: Any) -> bool:
+    """Whether a column of pandas' or cuDF's type holds real numbers."""
+    return getattr(dtype, "kind", "O") in "biuf"
+
+
+def _float_of(dtypes: Sequence[Any]) -> type[np.floating]:
+    """float32 if all columns are, else float64."""
+    names = {str(getattr(dtype, "numpy_dtype", dtype)).lower() for dtype in dtypes}
+    return np.float32 if names == {"float32"} else np.float64
+
+
+def _check_columns(X: Any, dtypes: Sequence[str], numbers: Sequence[bool]) -> None:
+    """Name the columns that are no numbers."""
+    wrong = [
+        f"{name!r} ({dtype})"
+        for name, dtype, number in zip(X.columns, dtypes, numbers, strict=True)
+        if not number
+    ]
+    if wrong:
+        what = "Complex data not supported: " if any("complex" in text for text in wrong) else ""
+        raise ValueError(
+            f"{what}X has columns that are not real numbers: {_listed(wrong, str)}. Leave them "
+            "out, or encode them as numbers first (categories: one column of 0 and 1 for each; "
+            "numbers kept as objects or text: X.astype(float))."
+        )
+
+
+def _check_missing(X: Any, missing: Sequence[int], remedy: str) -> None:
+    """Name the columns that have missing values, and how many."""
+    wrong = [f"{name!r} ({n})" for name, n in zip(X.columns, missing, strict=True) if n]
+    if wrong:
+        raise ValueError(
+            f"Input X contains NaN: columns with missing values are {_listed(wrong, str)}. Fill "
+            f"them or leave the rows out: {remedy}."
+        )
+
+
+def _check_integers(X: Any, column: Any = None) -> None:
+    """Refuse integers that float64 would round: points that differ could become equal."""
+    if X.dtype.kind not in "iu" or X.dtype.itemsize < 8 or not X.size:
+        return
+    low, high = int(X.min()), int(X.max())
+    if max(-low, high) > _INTEGERS:
+        where = "X" if column is None else f"Column {column!r} of X"
+        raise ValueError(
+            f"{where} has integers from {low} to {high}: float64 rounds those beyond 2**53. "
+            "Subtract an offset, leave identifiers out, or convert with X.astype(float) if that "
+            "rounding is meant."
+        )
+
+
+def _check_items(X: Sequence[Any]) -> None:
+    """Refuse lists of arrays that NumPy cannot, or should not, make one array of."""
+    kinds = sorted({kind_of(item) for item in {type(item): item for item in X}.values()})
+    if kinds not in ([], ["numpy"]):
+        raise TypeError(
+            f"X is a {type(X).__name__} whose items are of kind {' and '.join(kinds)}: give one "
+            "array, frame or tensor. numpy.stack, cupy.stack, torch.stack or concat make one of "
+            "items of one kind; bring them to one kind first."
+        )
+
+
+def _checked(array: Any) -> Any:
+    if is_device_array(array):
+        with array.device:
+            _check_integers(array)
+    else:
+        _check_integers(array)
+    return array
+
+
+def _listed(things: Sequence[Any], text: Callable[[Any], str] = repr) -> str:
+    rest = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
+    return ", ".join(map(text, things[:_SHOWN])) + rest
+
+
+# Going out ---------------------------------------------------------------------------------------
+
+
+def _to_numpy(array: Any, like: Any, columns: list[str]) -> Any:
+    return to_host(array)
+
+
+def _to_cupy(array: Any, like: Any, columns: list[str]) -> Any:
+    return array if is_device_array(array) else cupy().asarray(array)
+
+
+def _to_pandas(array: Any, like: Any, columns: list[str]) -> Any:
+    index = _index_of(like)
+    if index is not None and kind_of(like) == "cudf":
+        index = index.to_pandas()
+    frame = _library("pandas").DataFrame
+    return frame(to_host(array), index=index, columns=columns, copy=True)
+
+
+def _to_cudf(array: Any, like: Any, columns: list[str]) -> Any:
+    frame = _library("cudf").DataFrame
+    array = _to_cupy(array, like, columns)
+    with array.device:
+        return frame(array, index=_index_of(like), columns=columns)
+
+
+def _to_polars(array: Any, like: Any, columns: list[str]) -> Any:
+    return _library("polars").DataFrame(to_host(array), schema=columns, orient="row")
+
+
+def _to_torch(array: Any, like: Any, columns: list[str]) -> Any:
+    # A copy: tensors are often changed in place, and this may be the model's own embedding.
+    torch = _library("torch")
+    if is_device_array(array):
+        with array.device:
+            return torch.from_dlpack(array.copy())
+    return torch.from_numpy(array.copy())
+
+
+_WRITERS: dict[str, Callable[[Any, Any, list[str]], Any]] = {
+    "numpy": _to_numpy,
+    "cupy": _to_cupy,
+    "pandas": _to_pandas,
+    "cudf": _to_cudf,
+    "polars": _to_polars,
+    "torch": _to_torch,
+}
+
+
+def _index_of(X: Any) -> Any:
+    """The rows' labels, of a frame that has such."""
+    return X.index if kind_of(X) in ("pandas", "cudf") else None

@@ -1,0 +1,307 @@
+"""A neighbour graph that the user brings, in any of its usual forms -> index (n, k).
+
+The forms are those that cuML's UMAP and TSNE take, and indices alone:
+
+- ``(indices, distances)``, two arrays (n, k');
+- ``indices`` (n, k'), integers, nearest first;
+- a sparse n x n matrix of distances, whose stored entries in row i are the neighbours of point i
+  (stored zeros, too: duplicates have distance 0);
+- a dense n x n array of distances.
+
+So what cuML, cuVS, FAISS, pynndescent and scikit-learn give can be passed on. The point itself is
+left out wherever it stands; of the others the k nearest are taken, by the given distances, ties by
+index; without distances the first k. Everything else is an error that names the row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+__all__ = ["neighbor_index"]
+
+Index = NDArray[np.int64]
+
+# Bytes of dense distances looked at together.
+DENSE_BYTES = 1 << 25
+FORMS = (
+    "Give (indices, distances) or indices alone, of shape (n_samples, at least n_neighbors), or "
+    "distances of shape (n_samples, n_samples), sparse or dense"
+)
+
+
+def neighbor_index(
+    graph: Any, n_samples: int, n_neighbors: int, *, name: str = "precomputed_knn"
+) -> Index:
+    """Check a graph of any form, and take the nearest neighbours out of it.
+
+    Parameters
+    ----------
+    graph : tuple of two arrays, array, or sparse matrix
+        See above; NumPy's and SciPy's, CuPy's, or whatever NumPy can read.
+    n_samples : int
+        Points that it must be of.
+    n_neighbors : int
+        Neighbours to take of each.
+    name : str
+        What the user calls it; for errors.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_neighbors), int64
+        The neighbours of each point, nearest first, itself not among them.
+
+    Raises
+    ------
+    TypeError
+        If it is none of the forms.
+    ValueError
+        If it is of another number of points, if a row has too few neighbours, if an index is
+        negative, out of range or comes twice, or if a distance is NaN, infinite, negative or (with
+        indices) smaller than the one before it. The message names the first such row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lle_gpu.neighbors.precomputed import neighbor_index
+    >>> indices = np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
+    >>> neighbor_index(indices, n_samples=3, n_neighbors=1)
+    array([[1],
+           [0],
+           [1]])
+    """
+    check = _Checks(name, n_samples, n_neighbors)
+    if isinstance(graph, (tuple, list)) and not _is_rows(graph):
+        if len(graph) != 2:
+            raise TypeError(f"{name} is a {type(graph).__name__} of {len(graph)}. {FORMS}.")
+        indices, distances = map(_on_host, graph)
+        return _from_lists(indices, distances, check)
+    graph = _on_host(graph)
+    if issparse(graph):
+        return _from_sparse(graph, check)
+    if graph.dtype.kind in "iu":
+        return _from_lists(graph, None, check)
+    return _from_dense(graph, check)
+
+
+class _Checks:
+    """What every form is held to, in the words of one user's call."""
+
+    def __init__(self, name: str, n: int, k: int) -> None:
+        self.name, self.n, self.k = name, n, k
+
+    def fail(self, what: str) -> NoReturn:
+        raise ValueError(f"{self.name} {what}")
+
+    def fail_at(self, row: int, what: str) -> NoReturn:
+        raise ValueError(f"{self.name}, row {row}: {what}")
+
+    def rows(self, count: int) -> None:
+        """As many rows as X."""
+        if count != self.n:
+            self.fail(
+                f"has {count} rows, and X has {self.n}: row i must hold the neighbours of row i "
+                "of X. Make the graph of this X; where X is a part of your data, as in the folds "
+                f"of a cross-validation, leave {self.name} None."
+            )
+
+    def enough(self, counts: NDArray[np.integer]) -> None:
+        """At least k neighbours a row, the point itself not counted."""
+        lacking = np.flatnonzero(counts < self.k)
+        if len(lacking):
+            row = int(lacking[0])
+            more = f", as in {len(lacking)} rows of {self.n}" if len(lacking) > 1 else ""
+            self.fail_at(
+                row,
+                f"has {counts[row]} neighbour(s), itself not counted{more}, and n_neighbors="
+                f"{self.k} are needed. Make the graph with n_neighbors + 1 or more a row (the "
+                "point itself is often one of them), or take a smaller n_neighbors.",
+            )
+
+    def indices(self, rows: NDArray[np.integer], index: NDArray[np.integer]) -> None:
+        """From 0 to n - 1; ``rows``, of the same shape, says whose they are."""
+        bad = (index < 0) | (index >= self.n)
+        if not bad.any():
+            return
+        row, value = int(rows[bad][0]), int(index[bad][0])
+        if value < 0:
+            self.fail_at(
+                row,
+                f"has the index {value}. pynndescent and FAISS fill up with -1 what they did not "
+                "find: have them search harder, or leave out the last columns, down to "
+                "n_neighbors + 1.",
+            )
+        self.fail_at(row, f"has the index {value}; with {self.n} points they end at {self.n - 1}.")
+
+    def distances(self, rows: NDArray[np.integer], distance: NDArray[Any]) -> None:
+        """Numbers that can be distances; ``rows``, of the same shape, says whose they are."""
+        bad = ~((distance >= 0) & (distance < np.inf))  # NaN fails every comparison
+        if not bad.any():
+            return
+        value = distance[bad][0]
+        advice = (
+            "Similarities are no distances; where it is rounding, clip it at 0."
+            if value < 0
+            else "Leave such neighbours out, or search with another metric."
+        )
+        self.fail_at(int(rows[bad][0]), f"has the distance {value}. {advice}")
+
+    def kind(self, distance: NDArray[Any]) -> None:
+        """Real numbers."""
+        if distance.dtype.kind not in "fiu":
+            self.fail(f"has distances of dtype {distance.dtype}; they must be real numbers.")
+
+    def once(self, row: int, index: int) -> NoReturn:
+        """An index that comes twice."""
+        self.fail_at(row, f"has the index {index} twice. Each neighbour may come once.")
+
+
+def _from_lists(index: NDArray[Any], distance: NDArray[Any] | None, check: _Checks) -> Index:
+    """Of indices (n, k'), and distances if there are any."""
+    if issparse(index) or issparse(distance) or index.ndim != 2:
+        check.fail(f"has indices that are no array of shape (n_samples, n_neighbors). {FORMS}.")
+    if index.dtype.kind not in "iu":
+        if distance is not None and distance.dtype.kind in "iu":
+            check.fail(
+                f"has a first array of {index.dtype} and a second of {distance.dtype}: these are "
+                "(distances, indices), as kneighbors() and FAISS's search() return them. Turn "
+                "them round: (indices, distances)."
+            )
+        check.fail(f"has indices of dtype {index.dtype}; they must be integers: use astype.")
+    n, width = index.shape
+    check.rows(n)
+    rows = np.broadcast_to(np.arange(n)[:, None], index.shape)
+    check.indices(rows, index)
+    index = index.astype(np.int64, copy=False)
+    ascending = np.sort(index, axis=1)
+    twice = np.argwhere(ascending[:, 1:] == ascending[:, :-1])
+    if len(twice):
+        check.once(int(twice[0, 0]), int(ascending[tuple(twice[0])]))
+    is_own = index == rows
+    check.enough(width - is_own.sum(axis=1))
+    order = np.argsort(is_own, axis=1, kind="stable")  # itself to the end
+    index = np.take_along_axis(index, order, axis=1)
+    if distance is None:
+        return index[:, : check.k].copy()
+    if distance.shape != index.shape:
+        check.fail(
+            f"has indices of shape {index.shape} and distances of shape {distance.shape}; they "
+            "must be of one shape."
+        )
+    check.kind(distance)
+    check.distances(rows, np.where(is_own, 0, distance))
+    distance = np.take_along_axis(np.where(is_own, np.inf, distance), order, axis=1)
+    falls = np.argwhere(distance[:, 1:] < distance[:, :-1])
+    if len(falls):
+        row, column = map(int, falls[0])
+        check.fail_at(
+            row,
+            f"has the distance {distance[row, column + 1]} after {distance[row, column]}. "
+            "They must ascend: sort each row by distance, and its indices with it.",
+        )
+    return _nearest(index, distance, check.k)
+
+
+def _nearest(index: Index, distance: NDArray[Any], k: int) -> Index:
+    """Of neighbours by ascending distance (n, k') the first k; ties at the end by index.
+
+    Other ties stay in the order of the search, which may have known more digits than it gave.
+    """
+    nearest = index[:, :k].copy()
+    if index.shape[1] > k:
+        tied = np.flatnonzero(distance[:, k] == distance[:, k - 1])
+        chosen = np.lexsort((index[tied], distance[tied]), axis=-1)[:, :k]
+        nearest[tied] = np.take_along_axis(index[tied], np.sort(chosen, axis=1), axis=1)
+    return nearest
+
+
+def _from_sparse(graph: Any, check: _Checks) -> Index:
+    """Of the stored entries of a sparse n x n matrix."""
+    if graph.ndim != 2 or graph.shape[0] != graph.shape[1]:
+        check.fail(f"is sparse, of shape {graph.shape}, and must be (n_samples, n_samples).")
+    check.rows(graph.shape[0])
+    n, k = check.n, check.k
+    if graph.format == "csr":  # by hand: what is wrong in it is to be found below
+        counts = np.diff(graph.indptr)
+        if (counts < 0).any() or graph.indptr[-1] > len(graph.indices):
+            check.fail("is a sparse matrix whose indptr does not ascend to its end: it is damaged.")
+        rows, nnz = np.repeat(np.arange(n), counts), graph.indptr[-1]
+        index, distance = graph.indices[:nnz].astype(np.int64), graph.data[:nnz]
+    else:
+        entries = graph.tocoo()  # which keeps stored zeros and duplicates
+        rows, index = entries.row.astype(np.int64), entries.col.astype(np.int64)
+        distance = entries.data
+    if distance.dtype.kind == "b":  # whether there is an edge
+        distance = distance.astype(np.int8)
+    check.kind(distance)
+    check.indices(rows, index)
+    others = rows != index
+    rows, index, distance = rows[others], index[others], distance[others]
+    order = np.lexsort((index, rows))
+    again = np.flatnonzero((np.diff(rows[order]) == 0) & (np.diff(index[order]) == 0))
+    if len(again):
+        check.once(int(rows[order[again[0]]]), int(index[order[again[0]]]))
+    counts = np.bincount(rows, minlength=n)
+    check.enough(counts)
+    check.distances(rows, distance)
+    if (counts > k).any() and (distance == 1).all():
+        check.fail(
+            f"has rows of more than n_neighbors={k} entries, and all are 1, which does not say "
+            "which are nearest. Give distances (kneighbors_graph(..., mode='distance')), or "
+            "n_neighbors entries a row."
+        )
+    order = np.lexsort((index, distance, rows))
+    begin = np.cumsum(counts) - counts
+    return index[order[begin[:, None] + np.arange(k)]]
+
+
+def _from_dense(distance: NDArray[Any], check: _Checks) -> Index:
+    """Of a dense n x n array of distances, whose diagonal is not looked at."""
+    n, k = check.n, check.k
+    if distance.ndim != 2 or distance.dtype.kind != "f":
+        raise TypeError(
+            f"{check.name} is an array of shape {distance.shape} and dtype {distance.dtype}. "
+            f"{FORMS}."
+        )
+    check.rows(len(distance))
+    if distance.shape != (n, n):
+        check.fail(
+            f"is an array of {distance.dtype} of shape {distance.shape}: indices must be integers "
+            f"(use astype), and distances alone of shape {(n, n)}. {FORMS}."
+        )
+    check.enough(np.full(n, n - 1))
+    nearest = np.empty((n, k), dtype=np.int64)
+    block = max(1, DENSE_BYTES // (8 * n))
+    for low in range(0, n, block):
+        rows = np.arange(low, min(low + block, n))
+        some = distance[rows].astype(np.float64)
+        itself = np.arange(len(rows)), rows
+        some[itself] = 0
+        check.distances(np.broadcast_to(rows[:, None], some.shape), some)
+        some[itself] = np.inf
+        kth = np.partition(some, k - 1, axis=1)[:, k - 1 : k]
+        nearer, tied = some < kth, some == kth
+        # Of those as far away as the k-th, the first ones.
+        missing = k - nearer.sum(axis=1, keepdims=True)
+        taken = nearer | (tied & (np.cumsum(tied, axis=1) <= missing))
+        index = np.nonzero(taken)[1].reshape(-1, k)
+        order = np.argsort(some[taken].reshape(-1, k), axis=1, kind="stable")
+        nearest[rows] = np.take_along_axis(index, order, axis=1)
+    return nearest
+
+
+def _is_rows(graph: Any) -> bool:
+    """Whether a list or tuple is an array written out, and not a pair of arrays."""
+    return all(len(part.shape if hasattr(part, "shape") else np.shape(part)) < 2 for part in graph)
+
+
+def _on_host(array: Any) -> Any:
+    """As NumPy's or SciPy's; CuPy's arrays and sparse matrices are copied."""
+    if type(array).__module__.partition(".")[0] in ("cupy", "cupyx"):
+        array = array.get()
+    elif hasattr(array, "copy_to_host"):  # cuVS's arrays, and others that are not NumPy's to read
+        array = array.copy_to_host()
+    return array if issparse(array) else np.asarray(array)

@@ -1,0 +1,1 @@
+"""A fake of cuML, of which there is ``cuml.accel`` alone; see there."""

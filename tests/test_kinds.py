@@ -1,0 +1,596 @@
+"""Every kind of data in and out: same kind, dtype, index and numbers; and what is refused."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import METHODS, make_manifold
+from numpy.testing import assert_array_equal
+from sklearn import config_context
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+
+import lle_gpu
+from lle_gpu import LocallyLinearEmbedding, locally_linear_embedding
+from lle_gpu.neighbors import cpu
+
+NAMES = ["locallylinearembedding0", "locallylinearembedding1"]
+COLUMNS = ["a", "b", "c"]
+KINDS = ["numpy", "list", "fortran", "memmap", "array", "dlpack", "pandas", "polars", "torch"]
+
+
+class Array:
+    """Something of another library, with ``__array__``."""
+
+    def __init__(self, X):
+        self._X, self.shape = X, X.shape
+
+    def __len__(self):
+        return len(self._X)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._X, dtype)
+
+
+class Dlpack:
+    """Something of another library, with ``__dlpack__``."""
+
+    def __init__(self, X):
+        self.shape, self._X = X.shape, X
+        self.__dlpack__, self.__dlpack_device__ = X.__dlpack__, X.__dlpack_device__
+
+    def __len__(self):
+        return len(self._X)
+
+
+def labels(n):
+    return [f"p{i}" for i in range(n)]
+
+
+def make(kind, X, folder=None):
+    """X as data of this kind."""
+    if kind == "pandas":
+        return pd.DataFrame(X, columns=COLUMNS, index=labels(len(X)))
+    if kind == "polars":
+        return pytest.importorskip("polars").DataFrame(X, schema=COLUMNS, orient="row")
+    if kind == "torch":
+        return pytest.importorskip("torch").from_numpy(X.copy())
+    if kind == "memmap":
+        np.save(folder / f"{len(X)}.npy", X)
+        return np.load(folder / f"{len(X)}.npy", mmap_mode="r")
+    return (
+        {"numpy": X, "list": X.tolist(), "fortran": np.asfortranarray(X), "array": Array(X)}.get(
+            kind
+        )
+        if kind != "dlpack"
+        else Dlpack(X)
+    )
+
+
+def numbers(kind, Y, names=NAMES):
+    """The numbers of a result, which must be of the kind that ``kind`` comes back as."""
+    if kind == "pandas":
+        assert type(Y) is pd.DataFrame
+        assert list(Y.columns) == names
+        assert list(Y.index) == labels(len(Y))
+        return Y.to_numpy()
+    if kind == "polars":
+        assert type(Y) is sys.modules["polars"].DataFrame
+        assert Y.columns == names
+        return Y.to_numpy()
+    if kind == "torch":
+        assert type(Y) is sys.modules["torch"].Tensor
+        return Y.numpy()
+    assert type(Y) is np.ndarray
+    return Y
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_same_kind_dtype_index_and_numbers(kind, method, dtype, tmp_path):
+    X = make_manifold("swiss-roll", 150).astype(dtype)
+    if kind == "list":
+        dtype = np.float64  # Python's own
+    expected = LocallyLinearEmbedding(n_neighbors=10, method=method).fit(X.astype(dtype))
+    given = make(kind, X, tmp_path)
+    model = LocallyLinearEmbedding(n_neighbors=10, method=method)
+    Y = model.fit_transform(given)
+    new = X[:9] + dtype(0.01)
+    results = {
+        "fit_transform": (Y, expected.embedding_),
+        "transform": (
+            model.transform(make(kind, new, tmp_path)),
+            expected.transform(new.astype(dtype)),
+        ),
+        "function": (
+            locally_linear_embedding(given, n_neighbors=10, n_components=2, method=method)[0],
+            expected.embedding_,
+        ),
+    }
+    for name, (result, right) in results.items():
+        found = numbers(kind, result)
+        assert found.dtype == dtype, name
+        assert_array_equal(found, right, err_msg=name)
+    assert type(model.embedding_) is np.ndarray
+    names = COLUMNS if kind in ("pandas", "polars") else ["x0", "x1", "x2"]
+    back = numbers(kind, model.inverse_transform(Y[:9]), names)
+    assert back.dtype == dtype
+    assert_array_equal(back, expected.inverse_transform(expected.embedding_[:9]))
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dlpack", "torch", "memmap"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_nothing_is_copied(kind, dtype, tmp_path):
+    given = make(kind, make_manifold("swiss-roll", 60).astype(dtype), tmp_path)
+    kept = LocallyLinearEmbedding().fit(given).nbrs_.X
+    memory = {"dlpack": lambda: given._X, "torch": lambda: given.numpy()}.get(kind, lambda: given)()
+    assert np.shares_memory(kept, memory)
+
+
+def test_kinds_may_change_between_calls():
+    X = make_manifold("swiss-roll", 100)
+    frame = make("pandas", X)
+    model = LocallyLinearEmbedding(n_neighbors=10).fit(frame)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        assert_array_equal(model.transform(X), model.embedding_)
+    assert_array_equal(numbers("pandas", model.transform(frame)), model.embedding_)
+    for kind in ("torch", "polars"):
+        pytest.importorskip(kind)
+        other = LocallyLinearEmbedding(n_neighbors=10).fit(make(kind, X))
+        assert_array_equal(numbers(kind, other.transform(make(kind, X))), model.embedding_)
+
+
+class TestFrames:
+    def test_any_index_is_kept(self):
+        X = make_manifold("swiss-roll", 100)
+        for index in (
+            pd.MultiIndex.from_product([range(10), range(10)], names=["x", "y"]),
+            pd.date_range("2026-01-01", periods=100, name="day"),
+            pd.Index([7] * 100),  # not unique
+        ):
+            frame = pd.DataFrame(X, index=index)
+            model = LocallyLinearEmbedding(n_neighbors=10)
+            pd.testing.assert_index_equal(model.fit_transform(frame).index, index)
+            pd.testing.assert_index_equal(model.transform(frame[3:5]).index, index[3:5])
+            pd.testing.assert_index_equal(
+                model.inverse_transform(model.transform(frame)).index, index
+            )
+
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    def test_names_are_remembered_and_checked(self, kind):
+        frame = make(kind, make_manifold("swiss-roll", 60))
+        model = LocallyLinearEmbedding().fit(frame)
+        assert list(model.feature_names_in_) == COLUMNS
+        other = frame.rename(columns={"c": "z"}) if kind == "pandas" else frame.rename({"c": "z"})
+        with pytest.raises(ValueError, match="unseen at fit time:\n- z\n.*now missing:\n- c"):
+            model.transform(other)
+        with pytest.raises(ValueError, match="must be in the same order"):
+            model.transform(frame[["b", "a", "c"]])
+        with pytest.raises(ValueError, match="now missing:\n- c"):
+            model.transform(frame[["a", "b"]])
+        Y = model.transform(frame)
+        says = r"X's columns are 'locally.*1', 'locally.*0'.*order of get_feature_names_out\(\)"
+        with pytest.raises(ValueError, match=says):
+            model.inverse_transform(Y[NAMES[::-1]])
+        Y.columns = ["u", "v"]  # somebody else's names say nothing
+        assert list(model.inverse_transform(Y).columns) == COLUMNS
+
+    def test_frames_do_not_share_the_models_memory(self):
+        for kind in ("pandas", "torch"):
+            if kind == "torch":
+                pytest.importorskip("torch")
+            model = LocallyLinearEmbedding()
+            Y = model.fit_transform(make(kind, make_manifold("swiss-roll", 60)))
+            before = model.embedding_.copy()
+            if kind == "pandas":
+                Y.iloc[0, 0] = 9.0
+            else:
+                Y += 1.0
+            assert_array_equal(model.embedding_, before)
+
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    @pytest.mark.parametrize(
+        ("name", "says"),
+        [
+            ("text", r"'c' \((str|object|String)\)"),
+            ("object", r"'c' \((object|Object)"),
+            ("category", r"'c' \((category|Categorical)"),
+            ("date", r"'c' \((datetime64|Datetime|datetime)"),
+            ("duration", r"'c' \((timedelta64|Duration)"),
+        ],
+    )
+    def test_columns_that_are_no_numbers(self, kind, name, says):
+        values = {
+            "text": pd.Series(["x", "y", "z"] * 10),
+            "object": pd.Series([1.0, 2.0, 3.0] * 10, dtype=object),
+            "category": pd.Series(["x", "y", "z"] * 10, dtype="category"),
+            "date": pd.Series(pd.date_range("2026-01-01", periods=30)),
+            "duration": pd.Series(pd.timedelta_range("1s", periods=30)),
+        }[name]
+        frame = pd.DataFrame({"a": np.arange(30.0), "b": np.arange(30) % 7, "c": values})
+        if kind == "polars":
+            polars = pytest.importorskip("polars")
+            if name == "object":
+                values = polars.Series([object()] * 30, dtype=polars.Object)
+                frame = polars.DataFrame({"a": np.arange(30.0), "b": np.arange(30), "c": values})
+            else:
+                frame = polars.from_pandas(frame)
+        for call in (
+            lambda: LocallyLinearEmbedding().fit(frame),
+            lambda: LocallyLinearEmbedding().fit_transform(frame),
+            lambda: locally_linear_embedding(frame, n_neighbors=5, n_components=2),
+        ):
+            with pytest.raises(ValueError, match=f"columns that are not real numbers: {says}"):
+                call()
+
+    def test_many_wrong_columns_are_cut_short(self):
+        frame = pd.DataFrame({f"c{i}": ["x"] * 20 for i in range(9)})
+        with pytest.raises(ValueError, match="'c4' .* and 4 more"):
+            LocallyLinearEmbedding().fit(frame)
+
+    def test_complex_columns(self):
+        frame = pd.DataFrame(np.ones((20, 2)) + 1j, columns=["a", "b"])
+        with pytest.raises(ValueError, match="Complex data not supported.*'a' .complex128"):
+            LocallyLinearEmbedding().fit(frame)
+
+    @pytest.mark.parametrize("dtype", ["Int64", "Float32", "boolean", "int64[pyarrow]", "polars"])
+    def test_nullable_columns(self, dtype):
+        """Without missing values they are numbers; with such, the error tells where."""
+        if "pyarrow" in dtype:
+            pytest.importorskip("pyarrow")
+        X = np.round(make_manifold("swiss-roll", 60) * 100)
+        good, bad = list(X[:, 2] > 5 if dtype == "boolean" else X[:, 2].astype(int)), None
+        bad = [None, *good[1:-1], None]
+
+        def frame(values):
+            if dtype == "polars":
+                polars = pytest.importorskip("polars")
+                return polars.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": values})
+            frame = pd.DataFrame(X, columns=COLUMNS)
+            return frame.assign(c=pd.array(values, dtype=dtype))
+
+        Y = LocallyLinearEmbedding(n_neighbors=10).fit_transform(frame(good))
+        right = LocallyLinearEmbedding(n_neighbors=10).fit_transform(
+            np.column_stack([X[:, :2], np.array(good, float)])
+        )
+        assert_array_equal(Y.to_numpy(), right)
+        with pytest.raises(ValueError, match=r"missing values are 'c' \(2\).*X\.fill.*X\.drop"):
+            LocallyLinearEmbedding().fit(frame(bad))
+        if dtype == "Int64":
+            model = LocallyLinearEmbedding().fit(frame(good))
+            with pytest.raises(ValueError, match=r"missing values are 'c' \(2\)"):
+                model.transform(frame(bad))
+
+    def test_nan_in_plain_columns(self):
+        X = make_manifold("swiss-roll", 60)
+        X[3, 1] = np.nan
+        for kind in ("pandas", "polars", "torch"):
+            if kind != "pandas":
+                pytest.importorskip(kind)
+            with pytest.raises(ValueError, match="NaN"):
+                LocallyLinearEmbedding().fit(make(kind, X))
+
+    def test_columns_of_several_types(self):
+        X = np.round(make_manifold("swiss-roll", 60) * 10)
+        right = LocallyLinearEmbedding(n_neighbors=10).fit_transform(X)
+        frame = pd.DataFrame({"a": X[:, 0].astype("f4"), "b": X[:, 1].astype("i2"), "c": X[:, 2]})
+        assert_array_equal(LocallyLinearEmbedding(n_neighbors=10).fit_transform(frame), right)
+        polars = pytest.importorskip("polars")
+        Y = LocallyLinearEmbedding(n_neighbors=10).fit_transform(polars.from_pandas(frame))
+        assert_array_equal(Y.to_numpy(), right)
+
+    def test_sparse_columns_stay_sparse(self):
+        X = np.random.default_rng(0).poisson(0.3, size=(80, 12)).astype(float)
+        X[:, 0] += np.arange(80)
+        frame = pd.DataFrame(X, index=labels(80)).astype(pd.SparseDtype(float, 0.0))
+        model = LocallyLinearEmbedding(n_neighbors=10)
+        Y = model.fit_transform(frame)
+        assert model.nbrs_.X.nnz == np.count_nonzero(X)
+        assert list(Y.index) == labels(80)
+
+    def test_series_and_lazy_frames(self):
+        with pytest.raises(ValueError, match="Series"):
+            LocallyLinearEmbedding().fit(pd.Series(np.arange(20.0)))
+        polars = pytest.importorskip("polars")
+        with pytest.raises(ValueError, match="polars Series.*to_frame"):
+            LocallyLinearEmbedding().fit(polars.Series(np.arange(20.0)))
+        with pytest.raises(TypeError, match=r"LazyFrame.*X.collect\(\)"):
+            LocallyLinearEmbedding().fit(polars.LazyFrame({"a": [1.0, 2.0]}))
+
+
+class TestTensors:
+    torch = property(lambda self: pytest.importorskip("torch"))
+
+    def test_gradients(self):
+        X = self.torch.from_numpy(make_manifold("swiss-roll", 60)).requires_grad_()
+        model = LocallyLinearEmbedding().fit(X.detach())
+        for call in (model.transform, model.fit, model.fit_transform):
+            with pytest.raises(ValueError, match=r"requires grad.*Give X.detach\(\)"):
+                call(X)
+        with pytest.raises(ValueError, match="requires grad"):
+            LocallyLinearEmbedding().fit(self.torch.nn.Parameter(X.detach()))
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_half_precision_is_computed_and_returned_in_single(self, dtype):
+        X = self.torch.from_numpy(make_manifold("swiss-roll", 100)).to(getattr(self.torch, dtype))
+        Y = LocallyLinearEmbedding(n_neighbors=10).fit_transform(X)
+        assert Y.dtype == self.torch.float32
+        right = LocallyLinearEmbedding(n_neighbors=10).fit_transform(X.float().numpy())
+        assert_array_equal(Y.numpy(), right)
+
+    @pytest.mark.parametrize("dtype", ["int64", "int16", "uint8", "bool"])
+    def test_other_types_are_computed_and_returned_in_double(self, dtype):
+        X = self.torch.from_numpy(make_manifold("digits", 100)).to(getattr(self.torch, dtype))
+        Y = LocallyLinearEmbedding(n_neighbors=10).fit_transform(X)
+        assert Y.dtype == self.torch.float64
+
+    def test_other_tensors(self):
+        X = self.torch.ones(20, 3)
+        for bad, error, says in (
+            (X.to_sparse(), TypeError, r"sparse_coo tensor.*X.to_dense\(\)"),
+            (X.to("meta"), TypeError, r"device 'meta'.*X.cpu\(\)"),
+            (X.to(self.torch.complex64), ValueError, "Complex data not supported"),
+            (X[0], ValueError, "1D array"),
+        ):
+            with pytest.raises(error, match=says):
+                LocallyLinearEmbedding().fit(bad)
+
+    def test_strided_views(self):
+        X = self.torch.from_numpy(make_manifold("swiss-roll", 120))
+        Y = LocallyLinearEmbedding().fit_transform(X[::2].flip(1))
+        right = LocallyLinearEmbedding().fit_transform(X.numpy()[::2, ::-1])
+        assert_array_equal(Y.numpy(), right)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "pandas", "polars", "torch"])
+def test_integers_that_float64_rounds(kind):
+    X = np.arange(60).reshape(20, 3) + 2**60
+    if kind == "polars":
+        pytest.importorskip(kind)
+    with pytest.raises(ValueError, match=r"integers from 11529215.*beyond 2\*\*53.*Subtract"):
+        LocallyLinearEmbedding().fit(make(kind, X))
+    LocallyLinearEmbedding().fit(make(kind, (X - 2**60) ** 2))
+
+
+def test_mixed_kinds():
+    torch = pytest.importorskip("torch")
+    row = np.arange(3.0)
+    for mixed, kinds in (
+        ([torch.ones(3)] * 20, "torch"),
+        ([row, torch.ones(3)] * 20, "numpy and torch"),
+        ((pd.DataFrame(np.ones((9, 3))), row), "numpy and pandas"),
+    ):
+        with pytest.raises(TypeError, match=f"items are of kind {kinds}: give one"):
+            LocallyLinearEmbedding().fit(mixed)
+    assert LocallyLinearEmbedding().fit([row**i for i in range(20)]).n_features_in_ == 3
+
+
+def test_a_failed_fit_changes_nothing():
+    model = LocallyLinearEmbedding().fit(make("pandas", make_manifold("swiss-roll", 60)))
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match="not real numbers"):
+        model.fit(pd.DataFrame({"x": ["a"] * 20, "y": np.arange(20)}))
+    assert vars(model) == before
+
+
+class TestOutputType:
+    @pytest.mark.parametrize("source", ["numpy", "pandas", "polars", "torch"])
+    @pytest.mark.parametrize("output", ["numpy", "pandas", "polars", "torch"])
+    def test_every_kind_to_every_kind(self, source, output):
+        for kind in {source, output} - {"numpy", "pandas"}:
+            pytest.importorskip(kind)
+        given = make(source, make_manifold("swiss-roll", 60).astype(np.float32))
+        model = LocallyLinearEmbedding(output_type=output)
+        function = locally_linear_embedding(
+            given, n_neighbors=5, n_components=2, output_type=output
+        )[0]
+        for Y in (model.fit_transform(given), model.transform(given), function):
+            if output == "pandas":
+                assert list(Y.index) == (labels(60) if source == "pandas" else list(range(60)))
+                assert list(Y.columns) == NAMES
+                Y = Y.to_numpy()
+            else:
+                Y = numbers(output, Y)
+            assert Y.dtype == np.float32
+            assert_array_equal(Y, model.embedding_)
+        back = model.inverse_transform(model.embedding_)
+        assert type(back) is type(model.transform(given))
+
+    def test_wrong_names(self):
+        X = make_manifold("swiss-roll", 60)
+        model = LocallyLinearEmbedding(output_type="dask")
+        for call in (model.fit, model.fit_transform):
+            with pytest.raises(InvalidParameterError, match="'output_type'.*'dask'"):
+                call(X)
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "torch"])
+    def test_a_missing_library_is_named_before_any_work(self, library, monkeypatch):
+        X = make_manifold("swiss-roll", 60)
+        model = LocallyLinearEmbedding().fit(X)
+        real = builtins.__import__
+
+        def refuse(name, *args, **kwargs):
+            if name.partition(".")[0] == library:
+                raise ImportError(f"No module named {name!r}")
+            return real(name, *args, **kwargs)
+
+        monkeypatch.setitem(sys.modules, library, None)
+        monkeypatch.setattr(builtins, "__import__", refuse)
+        monkeypatch.setattr("lle_gpu.estimator.embed_on", None)  # is not come to
+        model.output_type = library
+        for call in (model.fit_transform, model.transform, model.inverse_transform):
+            with pytest.raises(ImportError, match=rf"{library} cannot be imp.*\[{library}\]"):
+                call(X)
+
+    @pytest.mark.parametrize("kind", ["cupy", "cudf"])
+    def test_no_gpu(self, kind):
+        X = make_manifold("swiss-roll", 60)
+        with pytest.raises((lle_gpu.GpuUnavailableError, ImportError)):
+            LocallyLinearEmbedding(output_type=kind).fit_transform(X)
+
+    def test_set_output_goes_first(self):
+        X = make_manifold("swiss-roll", 60)
+        for given in (X, make("pandas", X)):
+            model = LocallyLinearEmbedding(output_type="numpy").set_output(transform="pandas")
+            for Y in (model.fit_transform(given), model.transform(given)):
+                assert type(Y) is pd.DataFrame
+            assert type(model.inverse_transform(model.embedding_)) is np.ndarray
+            model.set_output(transform="default")
+            assert type(model.transform(given)) is np.ndarray
+            with config_context(transform_output="pandas"):
+                assert type(model.fit(given).transform(given)) is np.ndarray  # "default" is its own
+        with config_context(transform_output="pandas"):
+            assert type(LocallyLinearEmbedding(output_type="numpy").fit_transform(X)) is (
+                pd.DataFrame
+            )
+
+    def test_default_is_as_nothing_set(self):
+        frame = make("pandas", make_manifold("swiss-roll", 60))
+        Y = LocallyLinearEmbedding().set_output(transform="default").fit_transform(frame)
+        numbers("pandas", Y)
+
+    def test_set_output_across_kinds(self):
+        polars, torch = pytest.importorskip("polars"), pytest.importorskip("torch")
+        X = make_manifold("swiss-roll", 60)
+        model = LocallyLinearEmbedding().set_output(transform="polars")
+        assert type(model.fit_transform(make("pandas", X))) is polars.DataFrame
+        model.set_output(transform="pandas")
+        assert type(model.fit_transform(torch.from_numpy(X))) is pd.DataFrame
+
+    def test_scripts_for_scikit_learn_get_its_arrays(self):
+        frame = make("pandas", make_manifold("swiss-roll", 60))
+        with lle_gpu.patch_sklearn():
+            Y = LocallyLinearEmbedding().fit_transform(frame)
+            assert type(Y) is np.ndarray
+            model = LocallyLinearEmbedding(output_type="pandas")
+            assert type(model.fit_transform(frame)) is pd.DataFrame
+            Y, _ = locally_linear_embedding(frame, n_neighbors=5, n_components=2)
+            assert type(Y) is np.ndarray
+        assert type(model.transform(frame)) is pd.DataFrame
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # folds of digits fall apart
+def test_a_pipeline_of_frames(digits):
+    X = pd.DataFrame(digits[0][:300], columns=[f"pixel{i}" for i in range(64)])
+    y = digits[1][:300]
+    pipeline = make_pipeline(
+        StandardScaler(), LocallyLinearEmbedding(n_components=5), KNeighborsClassifier(5)
+    ).set_output(transform="pandas")
+    grid = {"locallylinearembedding__n_neighbors": [8, 12]}
+    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X, y)
+    assert search.best_score_ > 0.6
+    first = make_pipeline(LocallyLinearEmbedding(n_neighbors=12), KNeighborsClassifier(5)).fit(X, y)
+    assert list(first[-1].feature_names_in_) == NAMES
+    assert first.predict(X[:5]).shape == (5,)
+
+
+# ---- larger than memory ----
+class TestBlocks:
+    """Brute force takes X in blocks; their size changes nothing."""
+
+    @pytest.mark.parametrize("few", [1, 1024])  # by scikit-learn's search, by products
+    @pytest.mark.parametrize("rows", [7, 64, 1000])
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_the_neighbours_are_the_same(self, monkeypatch, few, rows, dtype):
+        rng = np.random.default_rng(0)
+        X = (rng.normal(size=(150, 20)) + 1000).astype(dtype)
+        X[100:130] = X[3]  # more copies than neighbours
+        X[130:] = np.round(X[130:])
+        new = (X[::7] + rng.normal(size=(22, 20))).astype(dtype)
+        distances = ((X[:, None].astype(float) - X) ** 2).sum(axis=2)
+        np.fill_diagonal(distances, np.inf)
+        expected = np.lexsort((np.broadcast_to(np.arange(150), distances.shape), distances))[:, :9]
+        monkeypatch.setattr(cpu, "BLOCK_BYTES", rows * 8 * 20)
+        monkeypatch.setattr(cpu, "FEW_POINTS", few)
+        search = cpu.NeighborSearch(X, 9, algorithm="brute")
+        assert_array_equal(search.kneighbors(return_distance=False), expected)
+        distances = ((new[:, None].astype(float) - X) ** 2).sum(axis=2)
+        expected = np.lexsort((np.broadcast_to(np.arange(150), distances.shape), distances))[:, :9]
+        found, index = search.kneighbors(new)
+        assert_array_equal(index, expected)
+        np.testing.assert_allclose(found**2, np.take_along_axis(distances, expected, axis=1))
+
+    @pytest.mark.parametrize("block", [1, 1000, 1 << 26])
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_first_copies(self, monkeypatch, block, dtype):
+        monkeypatch.setattr(cpu, "BLOCK_BYTES", block)
+        rng = np.random.default_rng(1)
+        X = rng.integers(0, 2, size=(400, 6)).astype(dtype)
+        X[X == 0] *= rng.choice([-1.0, 1.0], size=(X == 0).sum())  # -0.0 equals 0.0
+        for most in (1, 3):
+            seen: dict = {}
+            expected = []
+            for i, row in enumerate(X + 0.0):
+                seen[row.tobytes()] = seen.get(row.tobytes(), 0) + 1
+                if seen[row.tobytes()] <= most:
+                    expected.append(i)
+            assert_array_equal(cpu._first_copies(X, most), expected)
+
+
+MEMORY = """
+import sys, threading, time, warnings
+import numpy as np
+from sklearn.datasets import make_swiss_roll
+from lle_gpu import LocallyLinearEmbedding
+from lle_gpu.neighbors import cpu
+
+warnings.simplefilter("ignore")
+cpu.BLOCK_BYTES = 4 << 20  # 64 MB beside gigabytes; here all is smaller
+path, method, n, d = sys.argv[1], sys.argv[2], 750, 20_000
+X = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
+roll = make_swiss_roll(n, random_state=0)[0]
+turn = np.random.default_rng(0).normal(size=(3, d))
+for low in range(0, n, 50):
+    X[low : low + 50] = roll[low : low + 50] @ turn
+X[600:650] = X[:50]  # duplicates are looked for among all
+X.flush()
+del X
+
+def anonymous():
+    for line in open("/proc/self/status"):
+        if line.startswith("RssAnon"):
+            return 1024 * int(line.split()[1])
+
+X = np.load(path, mmap_mode="r")
+# What the libraries take once and for all: threads, buffers, code.
+LocallyLinearEmbedding(n_neighbors=8, method=method).fit(np.array(X[:, :50]))
+wide = np.ones((90, 20_000))
+wide @ wide.T
+del wide
+base, peak, running = anonymous(), 0, True
+
+def watch():
+    global peak
+    while running:
+        peak = max(peak, anonymous() - base)
+        time.sleep(0.001)
+
+thread = threading.Thread(target=watch, daemon=True)
+thread.start()
+model = LocallyLinearEmbedding(n_neighbors=8, method=method).fit(X)
+model.transform(X[:200])
+running = False
+thread.join()
+assert np.shares_memory(model.nbrs_.X, X)
+print(peak, X.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("method", ["standard", "ltsa"])
+def test_a_memory_mapped_array_is_never_read_whole(method, tmp_path):
+    """60 MB, and the process never holds half as much; a copy would be 60 or 120."""
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "X.npy"), method]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    peak, size = map(int, output.split())
+    assert size == 60_000_000
+    assert peak < size / 2, f"{peak / 1e6:.0f} MB"
