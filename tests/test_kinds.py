@@ -535,6 +535,16 @@ class TestBlocks:
                     expected.append(i)
             assert_array_equal(cpu._first_copies(X, most), expected)
 
+    def test_rows_that_share_a_hash_are_told_apart(self, monkeypatch):
+        class Zeros:
+            def integers(self, *_, size, dtype):
+                return np.zeros(size, dtype)
+
+        X = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [2.0, 1.0], [3.0, 3.0]])
+        monkeypatch.setattr(np.random, "default_rng", lambda *_: Zeros())
+        kept = set(cpu._first_copies(X, 1).tolist())
+        assert {0, 1, 5} <= kept < set(range(6))
+
 
 MEMORY = """
 import sys, threading, time, warnings

@@ -172,6 +172,14 @@ def test_half_precision_becomes_single(world):
         assert LocallyLinearEmbedding(n_neighbors=10).fit_transform(given).dtype == "torch.float32"
 
 
+def test_booleans(world):
+    X = np.random.default_rng(0).random((60, 12)) < 0.5
+    given = world.torch.cuda_tensor(world.cupy.asarray(X))
+    Y = LocallyLinearEmbedding(n_neighbors=10).fit_transform(given)
+    right = LocallyLinearEmbedding(n_neighbors=10, device="gpu").fit_transform(X)
+    assert_array_equal(Y._array.get(), right)
+
+
 def test_integers_that_float64_rounds(world):
     X = np.arange(60).reshape(20, 3) + 2**60
     for kind in ("cupy", "torch", "cudf"):
