@@ -52,7 +52,8 @@ CANDIDATES = 1 << 26
 # Points that brute force centres at once (lle_gpu.neighbors.cpu.BLOCK_BYTES), with the queries and
 # what is made on the way.
 BLOCKS = 4 << 26
-# Up to so many features "auto" is a tree (lle_gpu.neighbors.cpu.TREE_MAX_FEATURES), which holds all.
+# Up to so many features "auto" is a tree, which holds all of X (TREE_MAX_FEATURES of
+# lle_gpu.neighbors.cpu).
 TREE_MAX_FEATURES = 15
 # What the search among sparse points holds: X in float64, centred, by columns, while each is made.
 SPARSE_COPIES = 6

@@ -19,7 +19,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 import lle_gpu
-from lle_gpu import LocallyLinearEmbedding, locally_linear_embedding
+from lle_gpu import (
+    LocallyLinearEmbedding,
+    estimate_memory,
+    locally_linear_embedding,
+    memory,
+)
 from lle_gpu.neighbors import cpu
 
 NAMES = ["locallylinearembedding0", "locallylinearembedding1"]
@@ -498,7 +503,7 @@ class TestBlocks:
     """Brute force takes X in blocks; their size changes nothing."""
 
     @pytest.mark.parametrize("few", [1, 1024])  # by scikit-learn's search, by products
-    @pytest.mark.parametrize("rows", [7, 64, 1000])
+    @pytest.mark.parametrize("rows", [40, 64, 1000])
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     def test_the_neighbours_are_the_same(self, monkeypatch, few, rows, dtype):
         rng = np.random.default_rng(0)
@@ -518,6 +523,21 @@ class TestBlocks:
         found, index = search.kneighbors(new)
         assert_array_equal(index, expected)
         np.testing.assert_allclose(found**2, np.take_along_axis(distances, expected, axis=1))
+
+    @pytest.mark.parametrize("rows", [40, 1000])
+    def test_distances_that_the_products_cannot_tell_apart(self, monkeypatch, rows):
+        """All but equal, in two clusters so far apart that their expanded form rounds them away."""
+        rng = np.random.default_rng(0)
+        away = rng.normal(size=(120, 20))
+        away /= np.linalg.norm(away, axis=1, keepdims=True)
+        away *= np.sqrt(1 + 1e-9 * rng.permutation(120))[:, None]
+        X = np.concatenate([[np.zeros(20)], away, rng.normal(size=(121, 20))])
+        X[:121, 0] += 1e5
+        monkeypatch.setattr(cpu, "BLOCK_BYTES", rows * 8 * 20)
+        nearest = np.argsort(((X[1:] - X[0]) ** 2).sum(axis=1))[:5] + 1
+        search = cpu.NeighborSearch(X, 5, algorithm="brute")
+        assert_array_equal(search.kneighbors(return_distance=False)[0], nearest)
+        assert_array_equal(search.kneighbors(X[:1], 6)[1][0, 1:], nearest)
 
     @pytest.mark.parametrize("block", [1, 1000, 1 << 26])
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -544,6 +564,18 @@ class TestBlocks:
         monkeypatch.setattr(np.random, "default_rng", lambda *_: Zeros())
         kept = set(cpu._first_copies(X, 1).tolist())
         assert {0, 1, 5} <= kept < set(range(6))
+
+
+def test_the_estimate_counts_blocks_and_copies():
+    assert memory.BLOCKS == 4 * cpu.BLOCK_BYTES
+    assert memory.TREE_MAX_FEATURES == cpu.TREE_MAX_FEATURES
+
+    def least(d, **options):
+        return estimate_memory((5000, d), n_neighbors=10, **options).least
+
+    assert least(100_000) < 400e6
+    assert least(100_000) == least(200_000, neighbors_algorithm="brute")
+    assert least(100_000, neighbors_algorithm="ball_tree") > 4e9
 
 
 MEMORY = """
