@@ -29,8 +29,9 @@ __all__ = ["Cost", "Plan", "choose"]
 
 # A predicted factorisation of so few seconds is not compared with anything.
 CHEAP_SECONDS = 2.0
-# Davidson's method is tried where the least it may take is so much less than a factorisation.
-FAR_LESS = 1 / 3
+# Davidson's method is tried where the least it may take is so much less than a factorisation: it
+# takes up to three times that, and factors are often predicted to take twice what they do.
+FAR_LESS = 1 / 6
 # And where the factorisation takes more than this part of what is cheap: to see that there is no
 # polynomial takes less than that.
 WORTH_TRYING = 1 / 8
