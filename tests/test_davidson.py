@@ -181,8 +181,13 @@ class TestParts:
         assert not davidson._test(squares, rough, 2, 1e-6, 1e-6, 1e-16)[1]
         assert not davidson._test(squares, rough[:3] * [1, 1, 0], 2, 1e-6, 1e-10, 1e-16)[1]
         assert not davidson._test(squares, rough * [1, 1, 0], 2, 1e-10, 1e-6, 1e-16)[1]
-        # What rounding cannot better will do.
-        assert davidson._test(squares, rough * [1, 1, 0], 2, 1e-10, 1e-10, 1e-9)[1]
+
+    def test_rounding_will_do_only_within_a_cluster(self):
+        small = np.array([1e-9, 1e-9, 0.0])
+        apart, cluster = np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 2 + 1e-7])
+        assert not davidson._test(apart, small, 2, 1e-10, 1e-6, 1e-9)[1]
+        assert davidson._test(cluster, small, 2, 1e-10, 1e-6, 1e-9)[1]
+        assert not davidson._test(cluster, small, 2, 1e-10, 1e-6, 1e-11)[1]
 
     @pytest.mark.parametrize(
         ("spent", "digits", "expected"),
@@ -289,9 +294,25 @@ class TestBottomVectors:
         first, second = (solve_by_davidson(X, 14, 3)[0] for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
-    def test_not_enough_steps_are_said(self):
+    def test_not_enough_steps_are_said(self, monkeypatch):
+        monkeypatch.setattr(davidson, "PATIENCE", -1)  # the first step is the last
         with pytest.warns(ConvergenceWarning, match="steps of Davidson's method were not enough"):
-            solve_by_davidson(make_manifold("cube-5d", 500), 14, 4, max_iter=1, tol=1e-15)
+            solve_by_davidson(make_manifold("cube-5d", 500), 14, 4)
+
+    @pytest.mark.parametrize("seed", [0, 1, 13, 91])
+    @pytest.mark.parametrize(("n", "k", "q", "reg"), [(300, 20, 1, 1e-3), (333, 2, 2, 0.0)])
+    def test_few_distinct_eigenvalues(self, n, k, q, reg, seed):
+        """Points that are all as far from each other: Krylov spaces end after three steps."""
+        model = LocallyLinearEmbedding(
+            n_neighbors=k, n_components=q, reg=reg, disconnected="largest", random_state=seed
+        )
+        dense = model.set_params(eigen_solver="dense").fit(np.eye(n)).spectrum_
+        found = model.set_params(eigen_solver="davidson").fit(np.eye(n)).spectrum_
+        assert found.converged
+        np.testing.assert_allclose(found.values, dense.values, rtol=1e-9)
+
+    def test_no_angle_at_all_is_as_small_as_it_goes(self):
+        assert_right(*solve_by_davidson(make_manifold("cube-5d", 400), 14, 3, tol=0.0))
 
     def test_no_polynomial_is_said(self, monkeypatch):
         monkeypatch.setattr(davidson, "LARGEST_DEGREE", 8)
@@ -351,6 +372,10 @@ class TestChoice:
         model = LocallyLinearEmbedding(n_neighbors=10, n_components=3).fit(X)
         assert model.spectrum_.converged
         assert "given up, since Davidson's method: no polynomial" in model.spectrum_.solver
+
+    def test_auto_with_no_angle_at_all(self, always):
+        X = np.random.default_rng(0).normal(size=(600, 20))
+        assert LocallyLinearEmbedding(n_neighbors=10, tol=0).fit(X).spectrum_.converged
 
     def test_auto_does_not_try_it_for_other_methods(self, always):
         X = make_manifold("cube-5d", 500)

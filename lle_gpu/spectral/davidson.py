@@ -45,7 +45,7 @@ EPS = float(np.finfo(np.float64).eps)
 # on 20,000 word vectors and on images, and shrink by 20 % on 100,000.
 POLYNOMIAL_TOL, LARGEST_DEGREE = 1e-4, 160
 # Residual for another vector beyond which rounding has ruined it. Weights of both signs make B so
-# far from normal that 0.3 is seen where all goes well; what is ruined has 10^20.
+# far from normal that 2 is seen where all goes well; what is ruined has 10^20.
 USABLE = 10.0
 # Vectors that are improved beside the wanted ones, and how many at least in all.
 GUARDS, LEAST_WIDTH = 4, 8
@@ -57,6 +57,13 @@ DONE = 0.3
 GUARDS_DONE = 0.02
 # Residuals at the rounding of B^T (B v), in units of eps ||B|| sigma.
 AT_ROUNDING = 8.0
+# They will do only where the cut goes through values closer than this, relatively, so that any of
+# their vectors is as good as another.
+CLUSTER = 1e-6
+# No smaller angle is asked of the rounding in residuals.
+BEST_ANGLE = 1e-8
+# Steps in which the residuals have to be halved.
+PATIENCE = 80
 # When this part of the allowed work is spent, enough digits must have been won that the rest will
 # do, if it goes on no slower than this part of the present speed.
 LOOK_AT, SLOWER = 1 / 3, 0.5
@@ -272,7 +279,8 @@ def davidson(
     max_basis = max(max_basis, min(2 * width, n - keep_out.shape[1]))
     Q, BQ = xp.empty((n, max_basis), order="F"), xp.empty((n, max_basis), order="F")
     filled = n_steps = restarts = 0
-    begin, first = B.work, 0.0
+    begin, first, best, best_at = B.work, 0.0, math.inf, 0
+    tol = max(tol, BEST_ANGLE)
     block = precondition(start / xp.linalg.norm(start, axis=0))
     while True:
         if not bool(xp.isfinite(block).all()):
@@ -301,10 +309,13 @@ def davidson(
         worst = float(residual[: max(n_wanted, 1)].max())
         target = _target(sigma**2, n_wanted, tol)
         first = first or worst
-        exhausted = new.stop == new.start or filled == n - keep_out.shape[1]
+        if worst < best / 2:
+            best, best_at = worst, n_steps
+        exhausted = filled == n - keep_out.shape[1]
+        stuck = new.stop == new.start or n_steps - best_at > PATIENCE
         hopeless = _hopeless((B.work - begin) / max(allowed - begin, 1.0), first, worst, target)
         full = filled + width > max_basis
-        if converged or exhausted or hopeless or (full and restarts == max_restarts):
+        if converged or exhausted or stuck or hopeless or (full and restarts == max_restarts):
             kept = min(n_wanted + 1, len(sigma))
             theta = 1 / np.maximum(sigma[:kept], EPS * norm) ** 2
             done = converged or (exhausted and len(sigma) >= n_wanted)
@@ -312,8 +323,8 @@ def davidson(
         if full:
             restarts += 1
             kept = max_basis // 2
-            best = W[:, :kept]
-            Q[:, :kept], BQ[:, :kept] = Q[:, :filled] @ best, BQ[:, :filled] @ best
+            lowest = W[:, :kept]
+            Q[:, :kept], BQ[:, :kept] = Q[:, :filled] @ lowest, BQ[:, :filled] @ lowest
             filled = kept
         enough = np.where(
             np.arange(len(sigma)) < n_wanted,
@@ -398,4 +409,5 @@ def _test(
     angle = worst / gap if gap > 0 else math.inf
     accurate = bool((missed <= residual_tol).all())
     at_rounding = bool((missed <= AT_ROUNDING * rounding * squares[:n_wanted] ** 0.5).all())
+    at_rounding = at_rounding and gap <= CLUSTER * last
     return angle, ((angle <= tol and accurate) or at_rounding) and next_known

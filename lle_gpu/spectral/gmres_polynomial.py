@@ -47,8 +47,10 @@ Complex = NDArray[np.complexfloating]
 # its own to overwrite.
 Then = Callable[[Any, Float], None]
 Multiply = Callable[[Float, Then], None]
-# Degrees at which the residual is looked at.
+# Beyond so many degrees the residual is looked at each so many.
 STRIDE = 8
+# A root so much smaller than the largest is rounding's, where a space has ended.
+SMALLEST_ROOT = 1e-5
 # Decimal digits that a factor may be larger than 1 at a root; and those that one more copy of the
 # root takes away.
 DIGITS, DIGITS_OF_A_COPY = 4.0, 14.0
@@ -158,14 +160,17 @@ def gmres_polynomial(
         length = float(xp.linalg.norm(w))
         H[j + 1, j] = length
         m = j + 1
-        ended = length <= np.finfo(np.float32).eps * np.abs(H[: m + 1, :m]).max()
-        if ended or m % STRIDE == 0 or m == max_degree:
+        ended = length <= tol * np.abs(H[: m + 1, :m]).max()
+        if ended or m <= STRIDE or m % STRIDE == 0 or m == max_degree:
             first = np.zeros(m + 1)
             first[0] = 1
             solved = np.linalg.lstsq(H[: m + 1, :m], first, rcond=None)[0]
             residual = float(np.linalg.norm(H[: m + 1, :m] @ solved - first))
             if residual <= tol:
-                return Polynomial(_ordered(_harmonic_ritz_values(H[: m + 1, :m])), residual)
+                roots = _harmonic_ritz_values(H[: m + 1, :m])
+                sizes = np.abs(roots)
+                sound = sizes.min() > SMALLEST_ROOT * sizes.max()
+                return Polynomial(_ordered(roots), residual) if sound else None
         if ended:
             return None
         basis[m] = w / length
