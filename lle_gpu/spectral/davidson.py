@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,8 +34,9 @@ from numpy.typing import NDArray
 from lle_gpu.progress import advance, note
 from lle_gpu.spectral.gmres_polynomial import Polynomial, Then, gmres_polynomial
 from lle_gpu.spectral.lanczos import COPIES, NEXT_VALUE_TOL, LanczosResult, array_module, to_host
+from lle_gpu.spectral.problem import Solution
 
-__all__ = ["DavidsonVectors", "SquareProducts", "davidson", "davidson_bottom_vectors"]
+__all__ = ["SquareProducts", "davidson", "davidson_bottom_vectors"]
 
 Float = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -92,28 +92,6 @@ class SquareProducts(Protocol):
         """Give ``then`` the rows of B^T X."""
 
 
-@dataclass(frozen=True)
-class DavidsonVectors:
-    """What :func:`davidson_bottom_vectors` found.
-
-    Attributes
-    ----------
-    vectors : ndarray of shape (n, q)
-    next_values : ndarray of shape (1,)
-        The first singular value left out.
-    failure : str
-        What went wrong; empty if nothing did.
-    n_steps : int
-    description : str
-    """
-
-    vectors: Float
-    next_values: Float
-    failure: str
-    n_steps: int
-    description: str
-
-
 def davidson_bottom_vectors(
     B: SquareProducts,
     null: Float,
@@ -127,7 +105,7 @@ def davidson_bottom_vectors(
     max_iter: int,
     basis_bytes: int,
     allowed: float = math.inf,
-) -> DavidsonVectors:
+) -> Solution:
     """Right singular vectors of B of smallest singular value, beside the constant.
 
     Parameters
@@ -155,7 +133,7 @@ def davidson_bottom_vectors(
 
     Returns
     -------
-    DavidsonVectors
+    Solution
 
     Raises
     ------
@@ -195,7 +173,7 @@ def davidson_bottom_vectors(
         f"Davidson's method with a polynomial of degree {p.degree} in B, "
         f"{(B.work - begin) / B.nonzeros:,.0f} products with B"
     )
-    return DavidsonVectors(vectors[:, :q], values[q:], failure, found.n_steps, words)
+    return Solution(vectors[:, :q], values[q:], failure, found.n_steps, words)
 
 
 def _usable_polynomial(B: SquareProducts, random: Any) -> Polynomial:

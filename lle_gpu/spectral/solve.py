@@ -208,7 +208,7 @@ def _davidson(problem: Problem, plan: Plan) -> Solution:
         one_blas_thread(),
         tools.square_products(problem.F, problem.n_jobs) as B,
     ):
-        bottom = davidson_bottom_vectors(
+        solution = davidson_bottom_vectors(
             B,
             problem.known_null_vectors(),
             problem.q,
@@ -221,8 +221,7 @@ def _davidson(problem: Problem, plan: Plan) -> Solution:
             basis_bytes=problem.davidson_basis_bytes,
             allowed=plan.worth / tools.speeds().product,
         )
-    words = f"{bottom.description}, {plan.reason}"
-    return Solution(bottom.vectors, bottom.next_values, bottom.failure, bottom.n_steps, words)
+    return solution._replace(description=f"{solution.description}, {plan.reason}")
 
 
 def _chebyshev(problem: Problem) -> Solution:
