@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["ROOT", "describe", "lines"]
 
 ROOT = Path(__file__).resolve().parent.parent
-DISTRIBUTIONS = ("lle-gpu", "numpy", "scipy", "scikit-learn", "tapkee")
+DISTRIBUTIONS = ("lle-gpu", "numpy", "scipy", "mkl", "scikit-learn", "tapkee")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

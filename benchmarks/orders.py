@@ -2,8 +2,9 @@
 
 For each case and order: seconds to find the order and to factor, nonzeros a row of L + U, and
 seconds to solve for three right-hand sides with the matrix and with its transpose. Minimum degree
-is found inside SuperLU, so its time is in the factorisation's. METIS takes part if ``pymetis`` is
-installed (extra ``[bench]``). One BLAS thread.
+is found inside SuperLU, so its time is in the factorisation's; so is MKL's own order, which is not
+SuperLU's to follow (on all cores; of a symmetric matrix, L and D). METIS takes part if ``pymetis``
+is installed (extra ``[bench]``), MKL with the extra ``[fast-cpu]``. One BLAS thread.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from lle_gpu.datasets import load
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.spectral.cpu.factorisation import PANEL_SIZE
 from lle_gpu.spectral.cpu.ordering import dissect, permuted, predict_fill
+from lle_gpu.spectral.cpu.pardiso import Pardiso, PardisoError
 
-__all__ = ["CASES", "ORDERS", "main", "measure"]
+__all__ = ["CASES", "MKL", "ORDERS", "main", "measure", "measure_mkl"]
 
 Order = NDArray[np.integer]
 # Data, points, method, neighbours, components.
@@ -73,6 +75,8 @@ ORDERS: dict[str, Callable[[csr_array], Order | None]] = {
     "lle_gpu": lambda A: dissect(A).order,
 }
 
+MKL = "MKL's own"
+
 
 def measure(A: csr_array, pivot: float, order: str) -> dict[str, Any]:
     """Order, factor and solve once."""
@@ -104,6 +108,25 @@ def measure(A: csr_array, pivot: float, order: str) -> dict[str, Any]:
     }
 
 
+def measure_mkl(A: csr_array, pivot: float) -> dict[str, Any]:
+    """The same by MKL, which orders while it factors."""
+    begin = time.perf_counter()
+    factors = Pardiso(A, shift=1e-14, symmetric=pivot == 0, n_jobs=None)
+    factored = time.perf_counter()
+    X = np.asfortranarray(np.random.default_rng(0).standard_normal((A.shape[0], 3)))
+    factors.solve(X)
+    solved = time.perf_counter()
+    factors.solve(X, transposed=True)
+    transposed = time.perf_counter()
+    return {
+        "order s": 0.0,
+        "factor s": factored - begin,
+        "solve s": solved - factored,
+        "transposed s": transposed - solved,
+        "fill": factors.fill,
+    }
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print a table for the cases named; all of them without a name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.orders", description=__doc__)
@@ -118,11 +141,11 @@ def main(arguments: list[str] | None = None) -> None:
         A, pivot = matrix(case)
         with one_blas_thread():
             predicted = predict_fill(A).nonzeros / A.shape[0]
-            for order in ORDERS:
+            for order in (*ORDERS, MKL):
                 try:
-                    row = measure(A, pivot, order)
-                except ModuleNotFoundError:
-                    continue
+                    row = measure_mkl(A, pivot) if order == MKL else measure(A, pivot, order)
+                except (ModuleNotFoundError, PardisoError):
+                    continue  # not installed
                 seconds = " | ".join(f"{value:.3f}" for key, value in row.items() if key != "fill")
                 print(
                     f"| {case} | {order} | {seconds} | {row['fill']:.0f} | {predicted:.0f} |",

@@ -181,6 +181,7 @@ def show_config(*, imports: bool = False) -> str:
         ("tqdm", "progress bars", "plot"),
         ("ipywidgets", "progress bars in notebooks", "notebook"),
         ("pyarrow", "Parquet files", "plot"),
+        ("mkl", "sparse factors on all cores", "fast-cpu"),
         ("faiss-cpu", "neighbors_algorithm='faiss'", "faiss"),
         ("pynndescent", "neighbors_algorithm='pynndescent'", "pynndescent"),
         ("tapkee", "the benchmarks' second opponent", "bench"),

@@ -24,6 +24,7 @@ from lle_gpu.spectral.cpu.ordering import (
     permuted,
     predict_fill,
 )
+from lle_gpu.spectral.cpu.pardiso import find_mkl
 
 
 def neighbors(X, k):
@@ -244,7 +245,8 @@ class TestTheComparison:
         orders.main(["small"])
         lines = capsys.readouterr().out.splitlines()
         names = [line.split(" | ")[1] for line in lines[2:]]
-        assert {"minimum degree", "lle_gpu"} <= set(names) <= set(orders.ORDERS)
+        assert {"minimum degree", "lle_gpu"} <= set(names) <= {*orders.ORDERS, orders.MKL}
+        assert (orders.MKL in names) == (find_mkl() is not None)
         assert {line.count("|") for line in lines} == {9}
 
     def test_unknown_cases_are_refused(self, capsys):

@@ -139,7 +139,7 @@ class Problem:
         analysis = self.analysis
         matrix = self.__dict__.pop("matrix")
         del self.__dict__["analysis"]
-        return self.tools.inverse(matrix, analysis, self.square)
+        return self.tools.inverse(matrix, analysis, self.square, self.n_jobs)
 
     def products(self) -> Any:
         """M as an operator that only multiplies."""

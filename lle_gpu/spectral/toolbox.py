@@ -104,7 +104,7 @@ class Toolbox:
     analyse : callable
         (square F or M, square) -> :class:`Analysis`.
     inverse : callable
-        (square F or M, its analysis, square) -> :class:`Inverse`.
+        (square F or M, its analysis, square, n_jobs) -> :class:`Inverse`.
     dense : callable
         (F, ||F||, q) -> (vectors (n, q), next values).
     normals : callable
@@ -132,7 +132,7 @@ class Toolbox:
     products: Callable[..., Any]
     square_products: Callable[..., Any]
     analyse: Callable[[Any, bool], Analysis]
-    inverse: Callable[[Any, Any, bool], Any]
+    inverse: Callable[[Any, Any, bool, int | None], Any]
     dense: Callable[[Any, float, int], tuple[Float, Float]]
     normals: Callable[[Any], Any]
     asarray: Callable[[Any], Any]

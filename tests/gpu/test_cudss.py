@@ -204,7 +204,7 @@ class TestWaysOut:
     def test_factors_that_do_not_solve_are_left_for_superlu(self, stand_in, nvmath, method):
         solvers = nvmath("inaccurate")
         V, spectrum, notes, on_cpu = solved(stand_in, method)
-        assert any("SuperLU on the host, since cuDSS failed" in text for text in notes)
+        assert any("factors on the host, since cuDSS failed" in text for text in notes)
         assert any("backward error" in text for text in notes)
         assert "on the host, since cuDSS failed: no factors that solve" in spectrum.solver
         assert all(solver.state == "freed" for solver in solvers)
@@ -223,7 +223,7 @@ class TestWaysOut:
         V, spectrum, notes, on_cpu = solved(stand_in, "standard", solver="auto")
         assert "since shift-invert failed: cuDSS, factoring: cuDSSError: ALLOC" in spectrum.solver
         assert "Chebyshev filter of degree" in spectrum.solver
-        assert not any("SuperLU" in text for text in notes)
+        assert not any("on the host" in text for text in notes)
         assert {solver.state for solver in solvers} == {"freed"}
         assert reference.sine(on_cpu, V) <= 1e-6
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -10,8 +12,8 @@ from scipy.spatial import cKDTree
 from lle_gpu.constraints import Constraints, cpu
 from lle_gpu.constraints.cpu.assemble import gram as host_gram
 from lle_gpu.datasets import load
-from lle_gpu.spectral.cpu import ordering
-from lle_gpu.spectral.gpu import fill, shift_invert
+from lle_gpu.spectral.cpu import fill, ordering
+from lle_gpu.spectral.gpu import shift_invert
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
 
 N = 20_000
@@ -31,6 +33,10 @@ def device_rows(stand_in, index):
     return Rows(
         Constraints(cp.asarray(index), cp.asarray(np.ones((len(index), 1, index.shape[1]))))
     )
+
+
+def predicted(A, size):
+    return fill.predict_from_pieces(shift_invert.links(A), size)
 
 
 def whole(index):
@@ -60,7 +66,7 @@ def assert_alike(found, expected, within):
 )
 def test_a_tenth_of_the_points_tells_it(stand_in, points, within):
     index = neighbors(points())
-    assert_alike(fill.predict_fill(device_rows(stand_in, index), N // 10), whole(index), within)
+    assert_alike(predicted(device_rows(stand_in, index), N // 10), whole(index), within)
 
 
 def test_what_grows_in_proportion_is_told_from_what_does_not(stand_in):
@@ -68,7 +74,7 @@ def test_what_grows_in_proportion_is_told_from_what_does_not(stand_in):
     roll = neighbors(load("swiss-roll", N, random_state=0).X)
     random = np.random.default_rng(0).integers(N, size=(N, 13)).astype(np.int32)
     random = np.sort(random, axis=1)
-    found = [fill.predict_fill(device_rows(stand_in, index), 2000) for index in (roll, random)]
+    found = [predicted(device_rows(stand_in, index), 2000) for index in (roll, random)]
     assert found[0].nonzeros < 100 * N < N**2 / 10 < found[1].nonzeros <= N**2
     assert found[1].flops <= 2 * N**3
 
@@ -85,13 +91,13 @@ def test_of_m(stand_in):
         cp.asarray(M.indptr.astype(np.int64)),
         M.shape,
     )
-    assert_alike(fill.predict_fill(device, 2000), ordering.predict_fill(M), 1.5)
+    assert_alike(predicted(device, 2000), ordering.predict_fill(M), 1.5)
 
 
 def test_pieces_go_on_where_no_edge_leads(stand_in):
     """2,000 cliques of ten points, and nobody knows another."""
     index = np.arange(N, dtype=np.int32).reshape(-1, 1, 10).repeat(10, axis=1).reshape(N, 10)
-    found = fill.predict_fill(device_rows(stand_in, index), 2000)
+    found = predicted(device_rows(stand_in, index), 2000)
     assert_alike(found, whole(index), 1.05)
 
 
@@ -100,7 +106,7 @@ def test_edges_are_followed_in_both_directions(stand_in):
     index = np.zeros((500, 2), dtype=np.int32)
     index[:, 0] = np.arange(500)
     index[:, 1] = np.maximum(np.arange(500) - 1, 0)
-    links = fill._links(device_rows(stand_in, index))
+    links = shift_invert.links(device_rows(stand_in, index))
     random = np.random.default_rng(0)
     piece = fill._piece(links, 500, 9, random)
     assert len(piece) == 9
@@ -111,7 +117,7 @@ def test_edges_are_followed_in_both_directions(stand_in):
 def test_the_pattern_of_a_piece(stand_in):
     index = neighbors(cube(2, 300), 5)
     nodes = np.random.default_rng(1).permutation(300)[:80]
-    links = fill._links(device_rows(stand_in, index))
+    links = shift_invert.links(device_rows(stand_in, index))
     dense = np.zeros((300, 300))
     np.put_along_axis(dense, index, 1.0, axis=1)
     expected = dense[np.ix_(np.sort(nodes), np.sort(nodes))]
@@ -133,7 +139,8 @@ def test_large_graphs_are_dissected_for_superlu_alone(stand_in, monkeypatch):
     assert shift_invert.analyse(F, True).elimination is not None
     assert dissected == [6000]
     monkeypatch.setattr(shift_invert, "WHOLE", 5999)
-    monkeypatch.setattr(shift_invert, "predict_fill", lambda A: fill.predict_fill(A, 1000))
+    small = functools.partial(fill.predict_from_pieces, size=1000)
+    monkeypatch.setattr(shift_invert, "predict_from_pieces", small)
     dissected.clear()
     plan = shift_invert.analyse(F, True)
     assert plan.elimination is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,26 +15,28 @@ from lle_gpu.spectral import refinement, solve
 from lle_gpu.spectral.chebyshev import BASIS_BYTES
 from lle_gpu.spectral.cpu.certify import norm_estimate, normal_product, rayleigh_ritz
 from lle_gpu.spectral.cpu.dense import dense_bottom_vectors
-from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination
+from lle_gpu.spectral.cpu.ordering import Elimination
+from lle_gpu.spectral.cpu.pardiso import find_mkl
 from lle_gpu.spectral.cpu.products import Products, SquareProducts
-from lle_gpu.spectral.cpu.shift_invert import SquareInverse, SymmetricInverse
+from lle_gpu.spectral.cpu.shift_invert import SquareInverse, SymmetricInverse, analyse
 from lle_gpu.spectral.toolbox import Inverse, Speeds, Toolbox
 
 __all__ = ["TOOLS", "bottom_vectors", "refine"]
 
-# Arithmetic of SuperLU in a second, and of its solves; seconds of a product's multiplication.
+# Arithmetic of a factorisation in a second, and of its solves; seconds of a product's
+# multiplication. By SuperLU, and by MKL on two threads.
 SPEEDS = Speeds(factor=6e9, solve=2.5e9, product=3e-10, cheap=2.0)
+MKL_SPEEDS = replace(SPEEDS, factor=2.5e10, solve=7e9)
 
 
 def _analyse(A: csr_array, square: bool) -> Elimination:
-    """The order of elimination: B and M alike."""
-    return choose_elimination(A)
+    return analyse(A, symmetric=not square)
 
 
-def _inverse(A: csr_array, elimination: Elimination, square: bool) -> Inverse:
-    """From one LU of B or of M."""
+def _inverse(A: csr_array, elimination: Elimination, square: bool, n_jobs: int | None) -> Inverse:
+    """From the factors of B or of M."""
     make = SquareInverse if square else SymmetricInverse
-    return make(A, elimination)
+    return make(A, elimination, n_jobs)
 
 
 def _products(F: csr_array, M: csr_array | None, n_jobs: int | None) -> Products:
@@ -63,7 +66,7 @@ TOOLS = Toolbox(
     dense=dense_bottom_vectors,
     normals=_random,
     asarray=np.asarray,
-    speeds=lambda: SPEEDS,
+    speeds=lambda: SPEEDS if find_mkl() is None else MKL_SPEEDS,
     basis_bytes=lambda: BASIS_BYTES,
     free_for_factors=available_memory,
     free_for_filter=available_memory,

@@ -6,6 +6,7 @@ X. S. Li: An overview of SuperLU. ACM Trans. Math. Softw. 31:302 (2005).
 from __future__ import annotations
 
 import warnings
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scipy.sparse.linalg import splu
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination, permuted
 
-__all__ = ["Factorisation"]
+__all__ = ["BACKWARD_ERROR", "Factorisation", "backward_error"]
 
 Float = NDArray[np.float64]
 # SuperLU factors this many columns at a time. Its own default is 20, which is up to a fifth slower
@@ -44,6 +45,8 @@ class Factorisation:
         If it is known already.
     """
 
+    name = "sparse LU"
+
     def __init__(
         self, A: csr_array, *, shift: float, pivot: float, elimination: Elimination | None = None
     ) -> None:
@@ -69,7 +72,7 @@ class Factorisation:
                 )
             except RuntimeError:  # "Factor is exactly singular": the next one shifts further
                 continue
-            self.backward_error = self._check(A, delta * scale)
+            self.backward_error = backward_error(self, A, delta * scale)
             if self.backward_error <= BACKWARD_ERROR:
                 break
             note(f"LU inaccurate (backward error {self.backward_error:.1e}): pivoting more")
@@ -81,16 +84,6 @@ class Factorisation:
             )
         self.fill = self._lu.nnz / A.shape[0]
 
-    def _check(self, A: csr_array, shift: float) -> float:
-        """Backward error of one solve with a fixed right-hand side."""
-        b = np.random.default_rng(0).standard_normal(A.shape[0])
-        x = self.solve(b)
-        if not np.isfinite(x).all():
-            return float("inf")
-        missed = np.abs(A @ x + shift * x - b).max()
-        norm = float(np.abs(A).sum(axis=1).max())
-        return float(missed / (norm * np.abs(x).max() + np.abs(b).max()))
-
     def solve(self, X: Float, *, transposed: bool = False) -> Float:
         """A^-1 X, or A^-T X, for X of shape (n,) or (n, b).
 
@@ -100,6 +93,24 @@ class Factorisation:
         if self._order is None:
             return self._lu.solve(np.asfortranarray(X), trans)
         return self._lu.solve(np.asfortranarray(X[self._order]), trans)[self._rank]
+
+
+class Factors(Protocol):
+    """Of A + shift I."""
+
+    def solve(self, X: Float, *, transposed: bool = False) -> Float:
+        """A^-1 X, or A^-T X, for X of shape (n,) or (n, b)."""
+
+
+def backward_error(factors: Factors, A: csr_array, shift: float) -> float:
+    """Of one solve with a fixed right-hand side."""
+    b = np.random.default_rng(0).standard_normal(A.shape[0])
+    x = factors.solve(b)
+    if not np.isfinite(x).all():
+        return float("inf")
+    missed = np.abs(A @ x + shift * x - b).max()
+    norm = float(np.abs(A).sum(axis=1).max())
+    return float(missed / (norm * np.abs(x).max() + np.abs(b).max()))
 
 
 def _set_diagonal(A: csc_array, diagonal: Float) -> None:

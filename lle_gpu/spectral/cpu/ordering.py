@@ -28,6 +28,7 @@ SIAM J. Sci. Comput. 20:359 (1998), which does the same by coarsening.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,7 +155,9 @@ def fill_reducing_order(A: csr_array) -> Int | None:
     return choose_elimination(A).order
 
 
-def choose_elimination(A: csr_array) -> Elimination:
+def choose_elimination(
+    A: csr_array, otherwise: Callable[[csr_array], FillEstimate] | None = None
+) -> Elimination:
     """The order to eliminate in, and what that will take.
 
     Where separators are small, as on a surface of up to a hundred thousand points, minimum degree,
@@ -166,12 +169,16 @@ def choose_elimination(A: csr_array) -> Elimination:
     ----------
     A : csr_array of shape (n, n), n >= 1
         Only its pattern counts.
+    otherwise : callable, optional
+        Estimates in place of a dissection, for who has no use for its order.
     """
     n = A.shape[0]
     start = breadth_first_order(A, 0, return_predecessors=False)[-1]
     order, parent = breadth_first_order(A, int(start))
     levels = len(_level_sizes(order, parent))
     if len(order) >= WIDE * levels or (n >= FEW_POINTS and levels <= FLAT * n**0.5):
+        if otherwise is not None:
+            return Elimination(None, otherwise(A))
         dissection = dissect(A)
         return Elimination(dissection.order, dissection.estimate())
     nonzeros = min(NARROW_FILL * A.nnz * np.log2(n + 1), float(n) * n)

@@ -3,12 +3,13 @@
 The factors come from one of two providers:
 
     cuDSS         :mod:`lle_gpu.spectral.gpu.cudss`, where it is installed: factors on the device
-    SuperLU       the CPU's, on the host. Only the blocks that are solved for travel
+    the CPU's     on the host: MKL, where that is installed, or SuperLU. Only the blocks that are
+                  solved for travel
 
 :func:`analyse` predicts what either will take, and neither has begun then: ordering, which takes
 seconds for a million points, is :func:`inverse`'s, once shift-invert has been chosen. Where cuDSS
-fails, SuperLU is tried, and that is told in the inverse's description. Where cuDSS runs out of
-memory, that is an error, which the device's other solver answers: SuperLU would take long over
+fails, the host is tried, and that is told in the inverse's description. Where cuDSS runs out of
+memory, that is an error, which the device's other solver answers: the host would take long over
 factors of that size.
 
 Why B and B^T are both factored, for (B^T B)^+ = B^+ (B^T)^+:
@@ -37,18 +38,16 @@ from lle_gpu.cuda import cupy
 from lle_gpu.memory import readable
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu import shift_invert as cpu
+from lle_gpu.spectral.cpu.fill import WHOLE, Links, predict_from_pieces
 from lle_gpu.spectral.cpu.ordering import Elimination, FillEstimate, choose_elimination
 from lle_gpu.spectral.cpu.shift_invert import SQUARE_SHIFT, SYMMETRIC_SHIFT
 from lle_gpu.spectral.gpu import cudss
-from lle_gpu.spectral.gpu.fill import SIZE, predict_fill
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
 from lle_gpu.spectral.toolbox import Inverse
 
 __all__ = ["HostInverse", "Plan", "SquareInverse", "SymmetricInverse", "analyse", "inverse"]
 
 Float = NDArray[np.float64]
-# Graphs of so few nodes are dissected as a whole, in a quarter of a second at most.
-WHOLE = 4 * SIZE
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Plan:
     estimate : FillEstimate
         Of the provider that there is.
     elimination : Elimination, optional
-        SuperLU's order, where it is known already.
+        The host's order, where it is known already.
     """
 
     estimate: FillEstimate
@@ -70,13 +69,22 @@ class Plan:
 def analyse(A: Rows | Csr, square: bool) -> Plan:
     """Predict what the factors of a square F, or of M, will take. Nothing is made on the device."""
     elimination = choose_elimination(A.to_host()) if A.shape[0] <= WHOLE else None
-    fill = elimination.estimate if elimination else predict_fill(A)
+    fill = elimination.estimate if elimination else predict_from_pieces(links(A))
     if not cudss.missing():
         fill = cudss.cost(fill, square)
     return Plan(fill, elimination)
 
 
-def inverse(A: Rows | Csr, plan: Plan, square: bool) -> Inverse:
+def links(A: Rows | Csr) -> list[Links]:
+    """The host's copy of A's pattern and, where it is another, of A^T's."""
+    if isinstance(A, Csr):  # M, which is symmetric
+        return [(A.first.get(), A.columns.get())]
+    first, order, _ = A.by_column
+    own = np.arange(0, A.n * A.m + 1, A.m), A.index.get().ravel()
+    return [own, (first.get(), (order // A.m).astype(np.int32).get())]
+
+
+def inverse(A: Rows | Csr, plan: Plan, square: bool, n_jobs: int | None = None) -> Inverse:
     """Order and factor: by cuDSS if it can be used; where it fails, on the host.
 
     Raises
@@ -90,10 +98,10 @@ def inverse(A: Rows | Csr, plan: Plan, square: bool) -> Inverse:
             return _by_cudss(A, square)
         except cudss.CudssError as error:
             reason = f", since cuDSS failed: {error}"
-            note(f"SuperLU on the host{reason}")
+            note(f"factors on the host{reason}")
     # Outside the except clause, whose traceback held cuDSS's arrays.
     make = cpu.SquareInverse if square else cpu.SymmetricInverse
-    return HostInverse(make(A.to_host(), plan.elimination), reason)
+    return HostInverse(make(A.to_host(), plan.elimination, n_jobs), reason)
 
 
 def _by_cudss(A: Rows | Csr, square: bool) -> Inverse:

@@ -1,10 +1,9 @@
 """What a factorisation will take, concluded from pieces of the graph, before any is made.
 
 The whole graph's dissection (:mod:`lle_gpu.spectral.cpu.ordering`) tells it within a third, in five
-seconds for a million points on the host. On the CPU these are not lost, since the dissection is the
-order in which SuperLU eliminates. Here cuDSS finds an order of its own, and other solvers need
-none. So of a large graph two pieces are dissected, in a tenth of a second, and the whole of it only
-if SuperLU is to factor it.
+seconds for a million points. Where SuperLU follows that order they are not lost. But MKL and cuDSS
+find orders of their own, and other solvers need none. So of a large graph two pieces are dissected,
+in a tenth of a second.
 
     piece     the SIZE nodes that are fewest steps from some node, and the nearest quarter of them
     f(SIZE)   nonzeros, or arithmetic, of the piece's own factors, by its dissection
@@ -31,9 +30,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lle_gpu.spectral.cpu.ordering import BYTES_PER_NONZERO, FillEstimate, dissect
-from lle_gpu.spectral.gpu.sparse import Csr, Rows
 
-__all__ = ["SIZE", "predict_fill"]
+__all__ = ["SIZE", "WHOLE", "Links", "links", "predict_from_pieces"]
 
 Index = NDArray[np.integer]
 Links = tuple[Index, Index]  # where each node's neighbours begin, and the neighbours
@@ -41,36 +39,34 @@ Links = tuple[Index, Index]  # where each node's neighbours begin, and the neigh
 # Nodes of a piece, and how many pieces: four times as many nodes tell little more.
 SIZE = 1 << 14
 PIECES = 2
+# Graphs of so few nodes are dissected as a whole, in a quarter of a second at most.
+WHOLE = 4 * SIZE
 # The piece within the piece.
 PART = 4
 SEED = 0
 
 
-def predict_fill(A: Rows | Csr, size: int = SIZE) -> FillEstimate:
-    """Estimate what the LU of a square F, or of M, will take: SuperLU's, in nested dissection.
+def links(A: csr_array) -> list[Links]:
+    """A's pattern and that of A^T."""
+    transposed = A.tocsc()
+    return [(A.indptr, A.indices), (transposed.indptr, transposed.indices)]
+
+
+def predict_from_pieces(links: list[Links], size: int = SIZE) -> FillEstimate:
+    """Estimate what an LU in nested dissection will take: SuperLU's.
 
     Parameters
     ----------
-    A : Rows or Csr of shape (n, n)
-        Only its pattern counts.
+    links : list of (first, columns)
+        A matrix's pattern and, unless it is symmetric, its transpose's.
     size : int
         Nodes of a piece.
     """
-    n = A.shape[0]
-    links = _links(A)
+    n = len(links[0][0]) - 1
     random = np.random.default_rng(SEED)
     found = np.array([_extrapolated(links, n, size, random) for _ in range(PIECES)])
     nonzeros, flops = map(float, found.mean(axis=0))
     return FillEstimate(nonzeros, BYTES_PER_NONZERO * nonzeros, flops)
-
-
-def _links(A: Rows | Csr) -> list[Links]:
-    """The host's copy of A's pattern and, where it is another, of A^T's."""
-    if isinstance(A, Csr):  # M, which is symmetric
-        return [(A.first.get(), A.columns.get())]
-    first, order, _ = A.by_column
-    own = np.arange(0, A.n * A.m + 1, A.m), A.index.get().ravel()
-    return [own, (first.get(), (order // A.m).astype(np.int32).get())]
 
 
 def _extrapolated(
