@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_cases import CASES, FitCase, KernelCase, shrunk
-from benchmarks.measure import affine_residual
 from benchmarks.summary import sine
 from lle_gpu import LocallyLinearEmbedding
 from lle_gpu.cuda import compiler, cupy
 from lle_gpu.cuda.inventory import CUPY_DISTRIBUTIONS, LIBRARIES, device_facts, version
 from lle_gpu.device import find_gpu
+from lle_gpu.metrics import affine_residual
 from lle_gpu.progress import StageTimes, report_to
 
 __all__ = ["DeviceStages", "KernelTimes", "describe_device", "main", "measure_fit"]

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.cases import Case, Data
 from benchmarks.implementations import IMPLEMENTATIONS, Implementation
+from lle_gpu.metrics import affine_residual
 
-__all__ = ["affine_residual", "main", "measure"]
+__all__ = ["main", "measure", "peak_bytes", "reset_peak"]
 
 # Points of the warm-up fit: enough for the sparse solvers, too.
 WARM_UP_POINTS = 400
@@ -56,8 +56,8 @@ def measure(case: Case, name: str, folder: Path) -> dict[str, Any]:
         warnings.simplefilter("always")
         if case.timed == "transform":
             implementation.fit(data.X)
-        _reset_peak()
-        before = _peak_bytes()
+        reset_peak()
+        before = peak_bytes()
         (folder / "started").touch()
         begin = time.perf_counter()
         if case.timed == "transform":
@@ -65,7 +65,7 @@ def measure(case: Case, name: str, folder: Path) -> dict[str, Any]:
         else:
             implementation.fit(data.X)
         seconds = time.perf_counter() - begin
-        peak = _peak_bytes()
+        peak = peak_bytes()
     np.save(folder / "embedding.npy", implementation.embedding)
     result: dict[str, Any] = {
         "status": "ok",
@@ -75,21 +75,14 @@ def measure(case: Case, name: str, folder: Path) -> dict[str, Any]:
         "warnings": sorted({f"{w.category.__name__}: {w.message}" for w in caught}),
         **implementation.facts(),
     }
-    if data.truth is not None and data.truth.shape[1] == case.d:
+    comparable = data.truth is not None and data.truth.shape[1] == case.d
+    if comparable and np.isfinite(implementation.embedding).all():
         result["affine_residual"] = affine_residual(implementation.embedding, data.truth)
     # JSON has no NaN.
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in result.items()
     }
-
-
-def affine_residual(Y: NDArray[Any], truth: NDArray[np.float64]) -> float:
-    """||T - best affine function of Y||_F / ||T - mean||_F, T the true coordinates."""
-    T = truth - truth.mean(axis=0)
-    A = np.column_stack([np.ones(len(Y)), Y])
-    rest = T - A @ np.linalg.lstsq(A, T, rcond=None)[0]
-    return float(np.linalg.norm(rest) / np.linalg.norm(T))
 
 
 def _warm_up(implementation: Implementation, case: Case, data: Data) -> None:
@@ -102,7 +95,7 @@ def _warm_up(implementation: Implementation, case: Case, data: Data) -> None:
             implementation.transform(data.new[:WARM_UP_POINTS])
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     """Forget the peak so far, and give back what is free, where the system can (Linux)."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
@@ -111,7 +104,7 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Largest resident memory since the start or the last reset."""
     # Not ru_maxrss on Linux: it begins with the peak of the process that started this one.
     with contextlib.suppress(OSError):

