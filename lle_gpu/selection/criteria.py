@@ -1,0 +1,147 @@
+"""What tells a good embedding from a bad one when nothing but X is known.
+
+**Distance residual.** An embedding by LLE keeps a manifold up to one linear map (its coordinates
+are orthonormal). Let delta_ij be distances along the manifold, from l landmarks i to all points j,
+taken as shortest paths in the graph of the nearest neighbours, and D_ij = y_i - y_j (q numbers).
+The best single metric G (symmetric, q x q) solves the linear least squares problem
+
+    min_G  sum_ij ( D_ij^T G D_ij / delta_ij^2 - 1 )^2
+
+and the residual is 1 - r^2, r the correlation between delta_ij and sqrt(D_ij^T G D_ij). With G = I
+and Euclidean delta it is the residual variance by which Kouropteva et al. choose k; with G = I and
+the graph's distances that of Tenenbaum et al. G is what LLE does not fix. It is near 0 only where
+the data are a manifold of q dimensions, nearly isometric to a flat piece, and the embedding has
+found it.
+
+**Neighbourhood preservation.** The mean share of each point's K nearest neighbours in X that are
+among its K nearest in G^(1/2) Y (Q_NX(K) of Lee and Verleysen), K = 20. Without
+G^(1/2) an embedding whose coordinates have other scales than the manifold loses neighbours that it
+has. It says something always, also where q dimensions are too few, but cannot tell good embeddings
+from very good ones.
+
+**Long edges.** An edge of the k-nearest-neighbour graph whose ends are several times as far from
+one another in the graph of the few nearest is a short circuit: near in space, far along the data.
+
+O. Kouropteva, O. Okun, M. Pietikäinen: Selection of the optimal parameter value for the locally
+linear embedding algorithm. FSKD 359 (2002). — J. Tenenbaum, V. de Silva, J. Langford: A global
+geometric framework for nonlinear dimensionality reduction. Science 290:2319 (2000). — J. Lee,
+M. Verleysen: Quality assessment of dimensionality reduction. Neurocomputing 72:1431 (2009).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, dijkstra
+
+from lle_gpu.neighbors.cpu import NeighborSearch
+
+__all__ = ["LOCAL", "Judge", "instability", "long_edges"]
+
+Float = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+# Neighbours that are taken to be near along the manifold, too.
+LOCAL = 8
+# Points whose distances to all others are compared; each costs a search through the graph.
+LANDMARKS = 10
+# Points whose neighbourhoods are compared, and neighbours of each.
+SAMPLE, SIZE = 300, 20
+# Points whose edges are looked at; how much longer the way round a long one is.
+EDGE_SAMPLE, DETOUR = 100, 4.0
+# Bytes of distances along the graph that are held at once.
+ALONG_BYTES = 1 << 26
+SEED = 0
+# Distances are compared that are more than this share of the largest.
+NEAR = 1e-9
+
+
+class Judge:
+    """Both criteria for embeddings of the same data.
+
+    Parameters
+    ----------
+    index, distance : ndarray of shape (n, k)
+        Each point's neighbours, nearest first.
+    n_jobs : int or None
+    """
+
+    def __init__(self, index: Index, distance: Float, n_jobs: int | None = None) -> None:
+        n, k = index.shape
+        self._n_jobs = n_jobs
+        graph = _nearest_graph(index, distance)
+        _, piece = connected_components(graph, directed=False)
+        main = np.flatnonzero(piece == np.bincount(piece).argmax())
+        rng = np.random.default_rng(SEED)
+        self._landmarks = rng.choice(main, size=min(LANDMARKS, len(main)), replace=False)
+        along = dijkstra(graph, directed=False, indices=self._landmarks)
+        self._rows = np.sort(rng.choice(n, size=min(SAMPLE, n), replace=False))
+        self._near = index[self._rows, : min(SIZE, k)]
+        reached = np.isfinite(along)
+        # Copies, and what is as near as copies, have no direction.
+        self._from, self._to = np.nonzero(reached & (along > NEAR * along[reached].max()))
+        self._along = along[self._from, self._to]
+
+    def __call__(self, Y: Float) -> tuple[float, float]:
+        """Distance residual, 0 at best, and neighbourhood preservation, 1 at best, of Y (n, q)."""
+        q = Y.shape[1]
+        a, b = np.triu_indices(q)
+        D = Y[self._to] - Y[self._landmarks[self._from]]
+        products = D[:, a] * D[:, b]
+        scaled = products / (self._along**2)[:, None]
+        solution = np.linalg.lstsq(scaled, np.ones(len(scaled)), rcond=None)[0]
+        length = np.sqrt(np.maximum(products @ solution, 0.0))
+        r = (
+            float(np.corrcoef(length, self._along)[0, 1])
+            if len(length) and np.ptp(length) > 0
+            else 0.0
+        )
+        G = np.zeros((q, q))
+        G[a, b] = solution
+        values, V = np.linalg.eigh((G + G.T) / 2)
+        return 1.0 - max(r, 0.0) ** 2, self._preservation(Y @ V * np.sqrt(np.maximum(values, 0.0)))
+
+    def _preservation(self, Y: Float) -> float:
+        """As :func:`lle_gpu.metrics.neighborhood_preservation`, X's neighbours known already."""
+        size, rows = self._near.shape[1], self._rows
+        search = NeighborSearch(Y, size, n_jobs=self._n_jobs)
+        near = search.kneighbors(Y[rows], size + 1, return_distance=False)
+        others = near != rows[:, None]
+        others[others.all(axis=1), -1] = False  # it is behind that many copies of its own
+        near = near[others].reshape(len(rows), size)
+        return float((near[:, :, None] == self._near[:, None, :]).any(axis=2).mean())
+
+
+def instability(Y: Float, other: Float) -> float:
+    """sqrt(1 - ||Y^T Z||_F^2 / q), columns orthonormal: 0 for one space, 1 for orthogonal ones."""
+    return float(np.sqrt(max(0.0, 1.0 - float(np.sum((Y.T @ other) ** 2)) / Y.shape[1])))
+
+
+def long_edges(index: Index, distance: Float) -> Float:
+    """Share of long edges among those to the k nearest neighbours, for k = 1, ..., K: (K,).
+
+    An edge is long if the shortest path in the graph of the ``LOCAL`` nearest is ``DETOUR`` times
+    as long, or does not exist, for a sample of points.
+    """
+    n, k = index.shape
+    rng = np.random.default_rng(SEED)
+    rows = np.sort(rng.choice(n, size=min(EDGE_SAMPLE, n), replace=False))
+    graph = _nearest_graph(index, distance)
+    is_long = np.zeros((len(rows), k), dtype=bool)
+    batch = max(1, ALONG_BYTES // (8 * n))
+    for low in range(0, len(rows), batch):
+        part = rows[low : low + batch]
+        most = DETOUR * np.maximum(distance[part], np.finfo(np.float64).tiny)
+        along = dijkstra(graph, directed=False, indices=part, limit=float(most.max()))
+        is_long[low : low + batch] = np.take_along_axis(along, index[part], axis=1) > most
+    return np.cumsum(is_long.mean(axis=0)) / np.arange(1, k + 1)
+
+
+def _nearest_graph(index: Index, distance: Float) -> csr_array:
+    """The graph of the few nearest neighbours; duplicates are a tiny distance apart, not none."""
+    n = len(index)
+    few = min(LOCAL, index.shape[1])
+    length = np.maximum(distance[:, :few], np.finfo(np.float64).tiny)
+    pointer = np.arange(0, n * few + 1, few)
+    return csr_array((length.ravel(), index[:, :few].ravel(), pointer), shape=(n, n))

@@ -1,0 +1,479 @@
+"""The choice of n_neighbors and reg: embed with several values, judge each, take the best.
+
+One search for neighbours, at the largest k, does for all: the k nearest are the first k columns.
+What is then embedded costs about k + ``OVERHEAD`` (method "standard", one constraint a point), or
+the square of that (the others, k x k numbers a point). So the default candidates are tried from
+coarse to fine, as long as the sum stays below ``EFFORT`` times that of the largest: with the
+judging, the whole takes about three times as long as one fit at the largest, or less. With many
+features the search is much of a fit, and ``WIDE_EFFORT`` times as much keeps to the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.utils._param_validation import validate_params
+
+from lle_gpu.arrays import as_points, check_sizes, check_values, on_device, to_host
+from lle_gpu.backend import Backend
+from lle_gpu.constraints import METHODS
+from lle_gpu.device import resolve
+from lle_gpu.functional import PARAMETER_CONSTRAINTS, where_it_fits
+from lle_gpu.neighbors.cpu import TREE_MAX_FEATURES
+from lle_gpu.neighbors.graph import closed_classes
+from lle_gpu.progress import stage, watch
+from lle_gpu.selection.criteria import Judge, instability, long_edges
+from lle_gpu.selection.results import NeighborSelection, RegSelection
+
+__all__ = ["select_n_neighbors", "select_reg"]
+
+Float = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+# The default candidates for n_neighbors: from the first, or what the method needs, to the second.
+LEAST, MOST = 6, 40
+# What an embedding costs beside its neighbours, in neighbours; the sum of these costs for all that
+# are tried by default, in units of the largest's.
+OVERHEAD, EFFORT, WIDE_EFFORT = 10, 2.2, 3.0
+# Candidates that are nearer to one another than this are not told apart.
+FINEST = 1.15
+# Powers of ten: 1e-3 is what LLE's authors use, 0.1 what classifiers often like better.
+REGS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# A distance residual up to which the data count as a manifold that was found.
+FOUND = 0.1
+# Neighbours of which fewer are kept than this: n_components is too small to show the data.
+POORLY_KEPT = 0.3
+# Sine of the angle to which a candidate's vectors have to be right to be judged.
+TOL = 1e-3
+
+_SHARED = ("n_components", "method", "metric", "neighbors_algorithm", "random_state", "n_jobs")
+_CHECKED = {
+    "X": ["array-like", "sparse matrix"],
+    "candidates": [None, "array-like"],
+    **{k: PARAMETER_CONSTRAINTS[k] for k in (*_SHARED, "device", "verbose", "callbacks")},
+}
+
+
+@validate_params(  # type: ignore[untyped-decorator]
+    {**_CHECKED, "reg": PARAMETER_CONSTRAINTS["reg"]}, prefer_skip_nested_validation=True
+)
+def select_n_neighbors(
+    X: Any,
+    *,
+    n_components: int = 2,
+    method: str = "standard",
+    candidates: Sequence[int] | None = None,
+    reg: float = 1e-3,
+    metric: Any = "euclidean",
+    neighbors_algorithm: str = "auto",
+    random_state: Any = None,
+    n_jobs: int | None = None,
+    device: str = "auto",
+    verbose: bool | int = False,
+    callbacks: Any = None,
+) -> NeighborSelection:
+    """Find a number of neighbours that suits the data, the method and the number of components.
+
+    Each candidate's embedding is judged against X alone (:mod:`lle_gpu.selection.criteria`). Where
+    the best of them has distances like those along the data (``distance_residual`` at most 0.1),
+    the data are a manifold that was found, and the smallest residual decides; else the share of
+    neighbours that are kept does. Candidates whose graph gives more null vectors than the constant
+    are taken only if all have.
+
+    Parameters
+    ----------
+    X : array, data frame, tensor or sparse matrix of shape (n_samples, n_features)
+        As in :meth:`lle_gpu.LocallyLinearEmbedding.fit`.
+    n_components : int, default=2
+    method : {"standard", "modified", "hessian", "ltsa"}, default="standard"
+    candidates : sequence of int, default=None
+        All of them are tried. None tries numbers from 6 to 40 (more if the method needs more, less
+        if there are few points), from coarse to fine around the best, in about three times
+        the time of one fit at the largest, or less.
+    reg, metric, neighbors_algorithm, random_state, n_jobs, device, verbose, callbacks
+        As in :class:`lle_gpu.LocallyLinearEmbedding`. Distances along the data are by ``metric``,
+        neighbours kept too.
+
+    Returns
+    -------
+    NeighborSelection
+
+    Raises
+    ------
+    ValueError
+        As :class:`lle_gpu.LocallyLinearEmbedding`, and for candidates that are no whole numbers,
+        too few for the method, or not less than the number of points; or if all of them failed.
+    GpuUnavailableError, GpuMemoryError
+        As in :class:`lle_gpu.LocallyLinearEmbedding`.
+
+    References
+    ----------
+    O. Kouropteva, O. Okun, M. Pietikäinen: Selection of the optimal parameter value for the locally
+    linear embedding algorithm. FSKD 359 (2002).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_swiss_roll
+    >>> from lle_gpu import select_n_neighbors
+    >>> X, _ = make_swiss_roll(1000, random_state=0)
+    >>> choice = select_n_neighbors(X, method="ltsa", candidates=[6, 9, 12, 30])
+    >>> choice.recommended in (6, 9, 12)
+    True
+    >>> [float(share) > 0 for share in choice.table["long_edges"]]  # 30 reaches the next turn
+    [False, False, False, True]
+    """
+    points = as_points(X, estimator="select_n_neighbors", least=3)
+    n = points.shape[0]
+    if candidates is None:
+        least = METHODS[method].least_neighbors(n_components)
+        low = min(max(LEAST, least), n - 1)
+        high = min(max(MOST, 2 * low), max((n - 1) // 2, low))
+        start = _ladder(low, high)
+    else:
+        start = _numbers(candidates, "candidates", whole=True)
+    for k in (start[0], start[-1]):
+        check_sizes(points.shape, method=method, n_neighbors=k, n_components=n_components)
+
+    def run(backend: Backend) -> NeighborSelection:
+        trials = _Trials(
+            backend, points, start[-1], n_components, method, metric, neighbors_algorithm,
+            random_state, n_jobs,
+        )  # fmt: skip
+        for k in start:
+            trials.run(k, k, reg)
+        if candidates is None:
+            _refine(trials, reg)
+        long = long_edges(trials.index, trials.distance)
+        return _neighbor_selection(trials, long, ends=candidates is None)
+
+    return _where(run, points, device, metric, neighbors_algorithm, verbose, callbacks)
+
+
+@validate_params(  # type: ignore[untyped-decorator]
+    {**_CHECKED, "n_neighbors": PARAMETER_CONSTRAINTS["n_neighbors"]},
+    prefer_skip_nested_validation=True,
+)
+def select_reg(
+    X: Any,
+    *,
+    n_neighbors: int,
+    n_components: int = 2,
+    method: str = "standard",
+    candidates: Sequence[float] | None = None,
+    metric: Any = "euclidean",
+    neighbors_algorithm: str = "auto",
+    random_state: Any = None,
+    n_jobs: int | None = None,
+    device: str = "auto",
+    verbose: bool | int = False,
+    callbacks: Any = None,
+) -> RegSelection:
+    """Find a regularisation of the local weights, as :func:`select_n_neighbors` finds n_neighbors.
+
+    Parameters
+    ----------
+    X : array, data frame, tensor or sparse matrix of shape (n_samples, n_features)
+    n_neighbors : int
+    n_components : int, default=2
+    method : {"standard", "modified"}, default="standard"
+        The others have no weights, and ``reg`` changes nothing of their embedding.
+    candidates : sequence of float, default=None
+        All of them are tried. None tries 1e-5, 1e-4, ..., 1.
+    metric, neighbors_algorithm, random_state, n_jobs, device, verbose, callbacks
+        As in :class:`lle_gpu.LocallyLinearEmbedding`.
+
+    Returns
+    -------
+    RegSelection
+
+    Raises
+    ------
+    ValueError
+        As :func:`select_n_neighbors`; for another method, and negative or infinite candidates.
+    GpuUnavailableError, GpuMemoryError
+        As in :class:`lle_gpu.LocallyLinearEmbedding`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_s_curve
+    >>> from lle_gpu import select_reg
+    >>> X, _ = make_s_curve(500, random_state=0)
+    >>> select_reg(X, n_neighbors=12, candidates=[1e-3, 10.0]).recommended
+    0.001
+    """
+    if method not in ("standard", "modified"):
+        raise ValueError(
+            f"method={method!r} has no weights to regularise, and reg changes nothing. "
+            "Use method='standard' or 'modified'."
+        )
+    points = as_points(X, estimator="select_reg", least=3)
+    check_sizes(points.shape, method=method, n_neighbors=n_neighbors, n_components=n_components)
+    start = _numbers(REGS if candidates is None else candidates, "candidates", whole=False)
+
+    def run(backend: Backend) -> RegSelection:
+        trials = _Trials(
+            backend, points, n_neighbors, n_components, method, metric, neighbors_algorithm,
+            random_state, n_jobs,
+        )  # fmt: skip
+        for reg in start:
+            trials.run(reg, n_neighbors, reg)
+        table = {"reg": np.array(sorted(trials.tried)), **trials.columns()}
+        best, criterion, reason = _choose(table, "reg")
+        said = (*trials.messages, *_said_of_all(table, best, ends=candidates is None))
+        return RegSelection(float(table["reg"][best]), reason, table, said, criterion)
+
+    return _where(run, points, device, metric, neighbors_algorithm, verbose, callbacks)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One candidate's embedding, and what was found out about it."""
+
+    vectors: Float
+    distance_residual: float
+    neighborhood_preservation: float
+    reconstruction_error: float
+    null_vectors: float
+    converged: bool
+
+
+@dataclass
+class _Trials:
+    """Embeddings of the same points, with neighbours that were searched for once."""
+
+    backend: Backend
+    points: Any
+    most: int
+    n_components: int
+    method: str
+    metric: Any
+    algorithm: str
+    random_state: Any
+    n_jobs: int | None
+    tried: dict[float, _Trial | None] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_values(self.points, solver="auto")
+        self.points = self.backend.asarray(self.points)
+        with stage("neighbors", self.points.shape[0]):
+            search = self.backend.neighbor_search(
+                self.points,
+                self.most,
+                algorithm=self.algorithm,
+                metric=self.metric,
+                random_state=self.random_state,
+                n_jobs=self.n_jobs,
+            )
+            distance, index = map(to_host, search.kneighbors())
+        self.index, self.distance = index, distance
+        with stage("graph"):
+            self.judge = Judge(index, distance, self.n_jobs)
+
+    def run(self, candidate: float, k: int, reg: float) -> None:
+        """Embed and judge; what fails leaves a message."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                self.tried[candidate] = self._embed(k, reg)
+            except (ValueError, np.linalg.LinAlgError) as error:
+                self.tried[candidate] = None
+                self.messages.append(f"{candidate:g} failed: {error}")
+        self.messages += [f"{candidate:g}: {warning.message}" for warning in caught]
+
+    def _embed(self, k: int, reg: float) -> _Trial:
+        nearest = self.index[:, :k]
+        index = self.backend.asarray(np.ascontiguousarray(nearest.astype(np.int32, copy=False)))
+        options = {"reg": reg} if self.method in ("standard", "modified") else {}
+        with stage("constraints", self.points.shape[0]):
+            build = self.backend.constraints[self.method]
+            constraints = build(
+                self.points, index, self.n_components, n_jobs=self.n_jobs, **options
+            )
+        vectors, spectrum = self.backend.bottom_vectors(
+            constraints,
+            self.n_components,
+            square=METHODS[self.method].square,
+            classes=closed_classes(nearest),
+            solver="auto",
+            tol=TOL,
+            max_iter=100,
+            random_state=self.random_state,
+            n_jobs=self.n_jobs,
+            memory_limit=None,
+        )
+        Y = to_host(vectors)
+        with stage("judging"):
+            residual, kept = self.judge(Y)
+        return _Trial(Y, residual, kept, spectrum.error, spectrum.n_null, spectrum.converged)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The table, but for its first column."""
+        trials = [self.tried[candidate] for candidate in sorted(self.tried)]
+        names = [
+            "distance_residual", "neighborhood_preservation", "reconstruction_error", "null_vectors"
+        ]  # fmt: skip
+        table: dict[str, NDArray[Any]] = {
+            name: np.array([getattr(trial, name, np.nan) for trial in trials]) for name in names
+        }
+        change = np.full(len(trials), np.nan)
+        before: _Trial | None = None
+        for i, trial in enumerate(trials):
+            if trial and before:
+                change[i] = instability(trial.vectors, before.vectors)
+            before = trial or before
+        table["instability"] = change
+        table["converged"] = np.array([bool(trial and trial.converged) for trial in trials])
+        return table
+
+
+def _where(
+    run: Callable[[Backend], Any],
+    points: Any,
+    device: str,
+    metric: Any,
+    algorithm: str,
+    verbose: bool | int,
+    callbacks: Any,
+) -> Any:
+    """Do it on the device, as the estimator's fit does."""
+    with watch(verbose, callbacks):
+        with on_device(points):
+            backend = resolve(device, metric=metric, algorithm=algorithm, sparse=issparse(points))
+        advice = "or give fewer points or smaller candidates"
+        return where_it_fits(device, backend, points, points, run, advice=advice)[0]
+
+
+def _refine(trials: _Trials, reg: float) -> None:
+    """Try what lies beside the best, on the better side first, as long as the effort allows."""
+    effort = EFFORT if trials.points.shape[1] <= TREE_MAX_FEATURES else WIDE_EFFORT
+    while True:
+        ks = np.array(sorted(trials.tried), dtype=int)
+        try:
+            best, criterion, _ = _choose({"n_neighbors": ks, **trials.columns()}, "n_neighbors")
+        except ValueError:
+            return  # all failed: it is said when the result is made
+        score = trials.columns()[criterion] * (-1 if criterion == "distance_residual" else 1)
+        beside = [i for i in (best - 1, best + 1) if 0 <= i < len(ks)]
+        beside.sort(key=lambda i: -score[i] if np.isfinite(score[i]) else np.inf)
+        between = [round(float(np.sqrt(ks[best] * ks[i]))) for i in beside]
+        new = [
+            k
+            for k, i in zip(between, beside, strict=True)
+            if max(ks[best], ks[i]) > FINEST**2 * min(ks[best], ks[i]) and k not in trials.tried
+        ]
+        new = [
+            k
+            for k in new
+            if _cost([*ks, k], trials.method) <= effort * _cost(ks[-1:], trials.method)
+        ][:1]
+        if not new:
+            return
+        trials.run(new[0], new[0], reg)
+
+
+def _neighbor_selection(trials: _Trials, long: Float, *, ends: bool) -> NeighborSelection:
+    ks = np.array(sorted(trials.tried), dtype=int)
+    table = {"n_neighbors": ks, **trials.columns(), "long_edges": long[ks - 1]}
+    best, criterion, reason = _choose(table, "n_neighbors")
+    said = [*trials.messages, *_said_of_all(table, best, ends=ends)]
+    first = int(np.argmax(long > 0)) + 1
+    if long[-1] > 0:
+        said.append(
+            f"from n_neighbors={first} on, edges lead across the data (short circuits): at "
+            f"{ks[-1]} they are {long[-1]:.2%} of all"
+            + (
+                f", and at the recommended {ks[best]} {table['long_edges'][best]:.2%}: check the "
+                "embedding, or take fewer"
+                if table["long_edges"][best] > 0
+                else ""
+            )
+        )
+    return NeighborSelection(int(ks[best]), reason, table, tuple(said), criterion)
+
+
+def _choose(table: dict[str, NDArray[Any]], name: str) -> tuple[int, str, str]:
+    """The row to recommend, the column that decided, and a sentence about it."""
+    residual, kept = table["distance_residual"], table["neighborhood_preservation"]
+    sound = np.isfinite(residual)
+    if not sound.any():
+        raise ValueError(
+            f"no candidate for {name} could be embedded; tried "
+            f"{', '.join(f'{c:g}' for c in table[name])}. Fit one of them to see why."
+        )
+    if (table["null_vectors"][sound] == 1).any():
+        sound &= table["null_vectors"] == 1
+    best = int(np.argmin(np.where(sound, residual, np.inf)))
+    if residual[best] <= FOUND:
+        return (
+            best,
+            "distance_residual",
+            f"{name}={table[name][best]:g}: distances in its embedding are most like those along "
+            f"the data (1 - r^2 = {residual[best]:.2g}, up to one linear map).",
+        )
+    best = int(np.argmax(np.where(sound, kept, -np.inf)))
+    return (
+        best,
+        "neighborhood_preservation",
+        f"{name}={table[name][best]:g}: its embedding keeps most neighbours ({kept[best]:.0%}); no "
+        f"candidate's distances are those along the data (1 - r^2 is {residual[sound].min():.2g} "
+        "at best).",
+    )
+
+
+def _said_of_all(table: dict[str, NDArray[Any]], best: int, *, ends: bool) -> list[str]:
+    """Warnings that do not depend on what is chosen."""
+    name, values = next(iter(table.items()))
+    said = []
+    many = table["null_vectors"] > 1
+    if many.any():
+        which = ", ".join(f"{v:g}" for v in values[many])
+        taken = "; the recommended value is one of them" if many[best] else ""
+        said.append(
+            f"with {name} = {which} the graph falls into closed classes, or F has other null "
+            f"vectors beside the constant: the first coordinates only tell parts apart{taken}. "
+            "Larger n_neighbors or disconnected='bridge' may mend it"
+        )
+    if ends and len(values) > 1 and best in (0, len(values) - 1):
+        end = "smallest" if best == 0 else "largest"
+        said.append(f"the recommended {name}={values[best]:g} is the {end} tried: give candidates")
+    kept = float(table["neighborhood_preservation"][best])
+    if kept < POORLY_KEPT:
+        said.append(
+            f"the best embedding keeps {kept:.0%} of the neighbours: the data have more than "
+            "n_components dimensions (intrinsic_dimension estimates how many), or are noise"
+        )
+    return said
+
+
+def _cost(ks: Any, method: str) -> float:
+    """What embeddings with these numbers of neighbours take, in a unit of the method's own."""
+    power = 1 if METHODS[method].square else 2
+    return float(np.sum((np.asarray(ks) + OVERHEAD) ** power))
+
+
+def _ladder(low: int, high: int) -> list[int]:
+    """Whole numbers from low to high, each about 2^(3/2) times the one before."""
+    count = max(2, round(np.log2(high / low) / 1.5) + 1)
+    return sorted({round(float(k)) for k in np.geomspace(low, high, count)})
+
+
+def _numbers(values: Any, name: str, *, whole: bool) -> list[Any]:
+    """Check candidates; ascending, each once."""
+    given = list(values)
+    kind, least = (Integral, 1) if whole else (Real, 0)
+    for value in given:
+        number = isinstance(value, kind) and np.isfinite(float(value)) and float(value) >= least
+        if not number or value is True:
+            allowed = f"whole numbers from {least}" if whole else f"finite numbers from {least}"
+            raise ValueError(f"{name} has {value!r}, but must be {allowed} on")
+    if not given:
+        raise ValueError(f"{name} is empty: give at least one, or None for the default")
+    return sorted({int(v) if whole else float(v) for v in given})

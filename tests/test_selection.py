@@ -1,0 +1,550 @@
+"""The choice of n_neighbors, reg and the dimension: against truths that the choice does not see."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from sklearn.datasets import load_digits, make_swiss_roll
+from sklearn.exceptions import ConvergenceWarning
+
+import lle_gpu
+from lle_gpu import (
+    LocallyLinearEmbedding,
+    intrinsic_dimension,
+    select_n_neighbors,
+    select_reg,
+)
+from lle_gpu.datasets import load
+from lle_gpu.metrics import affine_residual, neighborhood_preservation
+from lle_gpu.neighbors.cpu import NeighborSearch
+from lle_gpu.selection import criteria, parameters
+from lle_gpu.selection.criteria import Judge, instability, long_edges
+
+
+def neighbors(X, k):
+    distance, index = NeighborSearch(X, k).kneighbors()
+    return index, distance
+
+
+def turned(Z, n_features=20, seed=0):
+    rng = np.random.default_rng(seed)
+    return Z @ np.linalg.qr(rng.standard_normal((n_features, n_features)))[0][: Z.shape[1]]
+
+
+def sphere(d, n, seed=0):
+    Z = np.random.default_rng(seed).standard_normal((n, d + 1))
+    return turned(Z / np.linalg.norm(Z, axis=1, keepdims=True))
+
+
+def residuals(X, truth, ks, **parameters_):
+    return {
+        k: affine_residual(
+            LocallyLinearEmbedding(n_neighbors=k, device="cpu", **parameters_).fit_transform(X),
+            truth,
+        )
+        for k in ks
+    }
+
+
+@pytest.fixture(scope="module")
+def roll():
+    return load("swiss-roll", 1000, random_state=1)
+
+
+@pytest.fixture(scope="module")
+def choice(roll):
+    return select_n_neighbors(roll.X, candidates=[7, 10, 14, 40], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def flat():
+    """Points of a rectangle, and Judge over them."""
+    X = np.random.default_rng(0).uniform(size=(600, 2)) * [3, 1]
+    index, distance = neighbors(X, 20)
+    return X, Judge(index, distance)
+
+
+class TestJudge:
+    def test_affine_images_of_the_plane_are_perfect(self, flat):
+        X, judge = flat
+        for A in (np.eye(2), [[2.0, 1.0], [0.0, 30.0]]):
+            residual, kept = judge(X @ A)
+            assert residual < 0.01  # paths in a graph are a little longer than straight lines
+            assert kept > 0.97
+
+    def test_bent_and_random_images_are_not(self, flat):
+        X, judge = flat
+        bent = np.column_stack([X[:, 0] ** 4, X[:, 1]])
+        noise = np.random.default_rng(1).normal(size=X.shape)
+        perfect = judge(X)[0]
+        for Y, most in ((bent, 0.9), (noise, 0.1)):
+            assert judge(Y)[0] > 10 * perfect
+            assert judge(Y)[1] < most
+        assert judge(np.zeros_like(X))[0] == 1.0
+
+    def test_residual_by_its_definition(self, flat):
+        """Against a dense solution, with shortest paths by Floyd and Warshall."""
+        from scipy.sparse.csgraph import floyd_warshall
+
+        X, _ = flat
+        X = X[:80]
+        index, distance = neighbors(X, 12)
+        judge = Judge(index, distance)
+        edges = np.full((80, 80), np.inf)
+        rows = np.arange(80)[:, None]
+        edges[rows, index[:, :8]] = distance[:, :8]
+        along = floyd_warshall(np.minimum(edges, edges.T), directed=False)
+        Y = np.column_stack([X[:, 0] ** 2, X[:, 1] + X[:, 0]])
+        i, j = np.nonzero(along[judge._landmarks] > 0)
+        delta = along[judge._landmarks][i, j]
+        D = Y[judge._landmarks[i]] - Y[j]
+        terms = np.column_stack([D[:, 0] ** 2, 2 * D[:, 0] * D[:, 1], D[:, 1] ** 2])
+        weighted = terms / delta[:, None] ** 2
+        a, b, c = np.linalg.solve(weighted.T @ weighted, weighted.sum(axis=0))
+        length = np.sqrt(np.einsum("ni,ij,nj->n", D, np.array([[a, b], [b, c]]), D))
+        expected = 1 - np.corrcoef(length, delta)[0, 1] ** 2
+        assert judge(Y)[0] == pytest.approx(expected, rel=1e-6)
+
+    def test_preservation_by_its_definition(self, flat):
+        X, _ = flat
+        X = X[:90]
+        index, distance = neighbors(X, 20)
+        judge = Judge(index, distance)
+        Y = X + 0.1 * np.random.default_rng(2).normal(size=X.shape)
+        by_hand = [
+            len(set(a) & set(b)) / 20
+            for a, b in zip(neighbors(X, 20)[0], neighbors(Y, 20)[0], strict=True)
+        ]
+        assert judge._preservation(Y) == pytest.approx(np.mean(by_hand))
+        assert judge._preservation(Y) == pytest.approx(
+            float(neighborhood_preservation(X, Y, n_neighbors=20))
+        )
+
+    def test_pieces_and_duplicates(self):
+        rng = np.random.default_rng(0)
+        X = rng.uniform(size=(150, 2))
+        X = np.concatenate([X, X[:50], X + 1000])  # copies, and another piece
+        index, distance = neighbors(X, 12)
+        residual, kept = Judge(index, distance)(X)
+        assert residual < 0.05
+        assert kept > 0.9
+
+
+def test_instability_is_an_angle():
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 4)))[0]
+    a, b = Q[:, :2], Q[:, 2:]
+    assert instability(a, a[:, ::-1] * [1, -1]) == pytest.approx(0, abs=1e-7)
+    assert instability(a, b) == pytest.approx(1)
+    turned_by = 0.3
+    mixed = np.cos(turned_by) * a + np.sin(turned_by) * b
+    assert instability(a, mixed) == pytest.approx(np.sin(turned_by))
+
+
+class TestLongEdges:
+    def test_share_on_two_sheets(self):
+        """Two parallel lines: the path from one to the other leads around their end."""
+        t = np.arange(300) * 1.0
+        one = np.column_stack([t, np.zeros(300)])
+        other = np.column_stack([t + 0.37, np.full(300, 12.3)])
+        end = np.column_stack([np.full(12, -1.0), np.arange(12.0)])
+        X = np.concatenate([one, other, end])
+        index, distance = neighbors(X, 40)
+        share = long_edges(index, distance)
+        assert share.shape == (40,)
+        assert (share[:11] == 0).all()  # at the free ends 12 neighbours are nearer
+        sample = np.random.default_rng(criteria.SEED).choice(
+            612, size=criteria.EDGE_SAMPLE, replace=False
+        )
+        # From a point at t to the same place on the other line it is 2 t + 14 along the data.
+        inner = sample[(sample < 600) & (sample % 300 > 17)]
+        across = (index[inner] < 300) != (inner < 300)[:, None]
+        assert share[-1] == pytest.approx(across.sum() / (40 * criteria.EDGE_SAMPLE), rel=0.1)
+
+    @pytest.mark.parametrize("d", [1, 2, 5])
+    def test_none_on_a_cube(self, d):
+        X = np.random.default_rng(0).uniform(size=(500, d))
+        assert (long_edges(*neighbors(X, 40)) == 0).all()
+
+
+class TestSelectNNeighbors:
+    def test_table(self, choice):
+        table = choice.table
+        assert next(iter(table)) == "n_neighbors"
+        np.testing.assert_array_equal(table["n_neighbors"], [7, 10, 14, 40])
+        assert {column.shape for column in table.values()} == {(4,)}
+        assert table["converged"].dtype == bool
+        assert np.isnan(table["instability"][0])
+        assert (table["instability"][1:] > 0).all()
+
+    def test_columns_are_the_estimators(self, roll, choice):
+        """The same embedding as fit's, and what can be had of it."""
+        before = None
+        for i, k in enumerate(choice.table["n_neighbors"]):
+            model = LocallyLinearEmbedding(n_neighbors=int(k), device="cpu").fit(roll.X)
+            assert choice.table["reconstruction_error"][i] == pytest.approx(
+                model.reconstruction_error_, rel=1e-3
+            )
+            assert choice.table["null_vectors"][i] == model.spectrum_.n_null
+            if before is not None:
+                assert choice.table["instability"][i] == pytest.approx(
+                    instability(model.embedding_, before), abs=1e-2
+                )
+            before = model.embedding_
+
+    def test_choice_is_near_the_best(self, roll, choice):
+        found = residuals(roll.X, roll.truth, choice.table["n_neighbors"])
+        assert choice.criterion == "distance_residual"
+        assert found[choice.recommended] <= min(found.values()) + 0.02
+        assert choice.recommended < 40
+
+    def test_short_circuits_are_warned_about(self, choice):
+        assert [text for text in choice.warnings if "short circuits" in text]
+        long = choice.table["long_edges"]
+        assert long[0] == 0 < long[-1]
+
+    @pytest.mark.parametrize("method", ["modified", "ltsa", "hessian"])
+    def test_other_methods(self, roll, method):
+        found = select_n_neighbors(
+            roll.X, method=method, candidates=[8, 10, 40], device="cpu", n_jobs=1
+        )
+        assert found.recommended < 40
+        found_residuals = residuals(roll.X, roll.truth, (8, 10), method=method)
+        assert found_residuals[found.recommended] < 0.05
+
+    @pytest.mark.parametrize("name", ["swiss-hole", "s-curve"])
+    def test_default_candidates(self, name):
+        data = load(name, 1000, random_state=0)
+        found = select_n_neighbors(data.X, method="ltsa", device="cpu")
+        ks = found.table["n_neighbors"]
+        assert ks[0] == 6
+        assert ks[-1] == 40
+        assert ((ks + 10) ** 2).sum() <= parameters.EFFORT * 50**2
+        assert len(ks) > 3  # it went on beside the best
+        reached = residuals(data.X, data.truth, (7, 10, 14), method="ltsa")
+        chosen = residuals(data.X, data.truth, [found.recommended], method="ltsa")
+        assert chosen[found.recommended] <= min(reached.values()) + 0.01
+
+    def test_labels_are_kept_where_no_manifold_is_found(self):
+        from sklearn.model_selection import cross_val_score
+        from sklearn.neighbors import KNeighborsClassifier
+
+        X, y = load_digits(return_X_y=True)
+        X, y = X[:800], y[:800]
+        found = select_n_neighbors(X, candidates=[7, 14, 40], device="cpu")
+        accuracy = {
+            k: cross_val_score(
+                KNeighborsClassifier(), LocallyLinearEmbedding(n_neighbors=k).fit_transform(X), y
+            ).mean()
+            for k in (7, 14, 40)
+        }
+        assert found.criterion == "neighborhood_preservation"
+        assert accuracy[found.recommended] >= 0.9 * max(accuracy.values())
+        assert found.table["distance_residual"].min() > parameters.FOUND
+
+    def test_closed_classes_are_avoided_and_named(self):
+        """A clique of 7 is closed for k <= 6, and far away."""
+        rng = np.random.default_rng(0)
+        X = np.concatenate([rng.uniform(size=(300, 2)), 3 + 1e-3 * rng.uniform(size=(7, 2))])
+        found = select_n_neighbors(X @ [[1, 0, 1], [0, 1, 1]], candidates=[6, 10], device="cpu")
+        np.testing.assert_array_equal(found.table["null_vectors"], [2, 1])
+        assert found.recommended == 10
+        assert [text for text in found.warnings if "closed classes" in text and "6" in text]
+        all_closed = select_n_neighbors(X @ [[1, 0, 1], [0, 1, 1]], candidates=[6], device="cpu")
+        assert all_closed.recommended == 6
+        assert any("recommended value is one of them" in text for text in all_closed.warnings)
+
+    def test_one_search_and_no_more(self, roll, monkeypatch):
+        from lle_gpu.neighbors import cpu
+
+        asked = []
+        search = cpu.NeighborSearch.kneighbors
+
+        def counting(self, X=None, n_neighbors=None, return_distance=True):
+            if self.X is roll.X:
+                asked.append(self.n_neighbors)
+            return search(self, X, n_neighbors, return_distance)
+
+        monkeypatch.setattr(cpu.NeighborSearch, "kneighbors", counting)
+        select_n_neighbors(roll.X, candidates=[6, 12, 20], device="cpu")
+        assert asked == [20]
+
+    def test_same_twice_and_on_any_number_of_threads(self, roll):
+        one, other = (
+            select_n_neighbors(roll.X, candidates=[6, 12], device="cpu", n_jobs=jobs)
+            for jobs in (1, 2)
+        )
+        for name in one.table:
+            np.testing.assert_array_equal(one.table[name], other.table[name])
+
+    def test_few_points(self):
+        X = np.random.default_rng(0).uniform(size=(12, 3))
+        found = select_n_neighbors(X, device="cpu")
+        assert 1 <= found.recommended <= 6
+        assert select_n_neighbors(X, method="hessian", device="cpu").recommended >= 6
+
+    def test_kinds(self, roll):
+        import pandas as pd
+
+        X = roll.X[:300]
+        plain = select_n_neighbors(X, candidates=[8, 12], device="cpu")
+        for other in (pd.DataFrame(X), csr_array(X), X.tolist()):
+            found = select_n_neighbors(other, candidates=[12, 8, 8], device="cpu")
+            assert found.recommended == plain.recommended
+            np.testing.assert_allclose(
+                found.table["distance_residual"], plain.table["distance_residual"], rtol=1e-3
+            )
+
+    def test_data_are_not_changed_and_nothing_is_warned(self, roll):
+        X = roll.X.copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            select_n_neighbors(X, candidates=[8, 40], device="cpu")
+        np.testing.assert_array_equal(X, roll.X)
+
+    def test_a_failing_candidate_is_said(self, roll, monkeypatch):
+        embed = parameters._Trials._embed
+
+        def failing(self, k, reg):
+            if k == 12:
+                raise ValueError("no luck")
+            if k == 10:
+                warnings.warn("not there yet", ConvergenceWarning, stacklevel=1)
+            return embed(self, k, reg)
+
+        monkeypatch.setattr(parameters._Trials, "_embed", failing)
+        found = select_n_neighbors(roll.X, candidates=[8, 10, 12], device="cpu")
+        assert np.isnan(found.table["distance_residual"][2])
+        assert not found.table["converged"][2]
+        assert "12 failed: no luck" in found.warnings
+        assert "10: not there yet" in found.warnings
+        assert found.recommended != 12
+        with pytest.raises(ValueError, match=r"no candidate for n_neighbors.*tried 12"):
+            select_n_neighbors(roll.X, candidates=[12], device="cpu")
+
+    def test_ends_and_dimension_are_warned_about(self):
+        X = np.random.default_rng(0).normal(size=(300, 10))
+        found = select_n_neighbors(X, device="cpu")
+        assert any("more than n_components dimensions" in text for text in found.warnings)
+        assert found.criterion == "neighborhood_preservation"
+        if found.recommended in (6, 40):
+            assert any("tried: give candidates" in text for text in found.warnings)
+
+
+class TestSelectReg:
+    def test_choice_and_table(self, roll):
+        regs = [1e-3, 1e-1, 10.0]
+        found = select_reg(roll.X, n_neighbors=10, candidates=regs, device="cpu")
+        assert next(iter(found.table)) == "reg"
+        np.testing.assert_array_equal(found.table["reg"], regs)
+        by_hand = {
+            reg: affine_residual(
+                LocallyLinearEmbedding(n_neighbors=10, reg=reg, device="cpu").fit_transform(roll.X),
+                roll.truth,
+            )
+            for reg in regs
+        }
+        assert found.recommended == min(by_hand, key=by_hand.get)
+        for reg, error in zip(regs, found.table["reconstruction_error"], strict=True):
+            model = LocallyLinearEmbedding(n_neighbors=10, reg=reg, device="cpu").fit(roll.X)
+            assert error == pytest.approx(model.reconstruction_error_, rel=1e-3)
+        assert isinstance(found.recommended, float)
+
+    def test_default_and_zero(self):
+        X = load("s-curve", 300).X
+        found = select_reg(X, n_neighbors=10, device="cpu")
+        np.testing.assert_array_equal(found.table["reg"], parameters.REGS)
+        assert select_reg(X, n_neighbors=10, candidates=[0], device="cpu").recommended == 0.0
+
+
+class TestIntrinsicDimension:
+    @pytest.mark.parametrize("d", [1, 2, 3, 5, 8])
+    def test_spheres(self, d):
+        X = sphere(d, 1500)
+        for method, allowed in (("mle", 0.5), ("twonn", 0.75), ("lle", 0)):
+            found = intrinsic_dimension(X, method=method, device="cpu")
+            assert abs(found.dimension - d) <= allowed, method
+            assert found.recommended == round(found.dimension)
+
+    def test_roll_and_line_and_full(self):
+        X = make_swiss_roll(1000, random_state=0)[0]
+        cube = np.random.default_rng(0).uniform(size=(1500, 3))
+        line = np.random.default_rng(0).uniform(size=(500, 1))
+        for method in ("mle", "twonn", "lle"):
+            for points, d in ((X, 2), (cube, 3), (line, 1)):
+                assert intrinsic_dimension(points, method=method).recommended == d, method
+
+    def test_mle_by_its_definition(self):
+        X = sphere(2, 300)
+        found = intrinsic_dimension(X, n_neighbors=16, device="cpu")
+        _, T = neighbors(X, 16)
+        for k, m, radius in zip(*found.table.values(), strict=True):
+            inverse = [np.mean([np.log(row[k - 1] / row[j]) for j in range(k - 1)]) for row in T]
+            assert m == pytest.approx(1 / np.mean(inverse))
+            assert radius == pytest.approx(np.exp(np.mean(np.log(T[:, k - 1]))))
+        ks, m, radius = found.table.values()
+        limit = np.polyfit(radius**2, m, 1, w=np.sqrt(ks))[1]
+        assert found.dimension == pytest.approx(limit)
+        assert ks[0] == 4
+        assert ks[-1] == 16
+
+    def test_twonn_by_its_definition(self):
+        X = sphere(3, 400)
+        found = intrinsic_dimension(X, method="twonn", device="cpu")
+        mu = np.sort(neighbors(X, 2)[1][:, 1] / neighbors(X, 2)[1][:, 0])
+        F = np.arange(1, 401) / 400
+        x, y = np.log(mu[:360]), -np.log(1 - F[:360])
+        assert found.dimension == pytest.approx((x @ y) / (x @ x))
+        np.testing.assert_array_equal(found.table["n_samples"], [100, 200, 400])
+        assert found.table["dimension"][-1] == found.dimension
+        assert (np.diff(found.table["radius"]) < 0).all()
+
+    def test_lle_sees_noise_as_thickness(self):
+        rng = np.random.default_rng(0)
+        plane = turned(rng.uniform(size=(800, 2)), 6)
+        assert intrinsic_dimension(plane, method="lle").recommended == 2
+        noisy = plane + 0.5 * rng.standard_normal(plane.shape)
+        assert intrinsic_dimension(noisy, method="lle").recommended == 6
+        thickness = intrinsic_dimension(plane, method="lle").table["thickness"]
+        assert thickness[0] == pytest.approx(1, abs=0.15)
+        assert thickness[-1] < 1e-6
+
+    def test_lle_at_its_end(self):
+        X = np.random.default_rng(0).normal(size=(200, 20))
+        found = intrinsic_dimension(X, method="lle", n_neighbors=5)
+        assert found.recommended == 5
+        assert "or more" in found.warnings[0]
+
+    def test_scale_rotation_and_shift_do_not_matter(self):
+        X = sphere(2, 400)
+        for method in ("mle", "twonn", "lle"):
+            a = intrinsic_dimension(X, method=method)
+            b = intrinsic_dimension(turned(3e4 * X, seed=5) + 100.0, method=method)
+            assert a.dimension == pytest.approx(b.dimension, rel=1e-5)
+
+    def test_duplicates_are_left_out_and_said(self):
+        X = sphere(2, 500)
+        plain = intrinsic_dimension(X)
+        found = intrinsic_dimension(np.concatenate([X, X[:20]]))
+        assert "40 points equal others" in found.warnings[0]
+        assert found.dimension == pytest.approx(plain.dimension, abs=0.2)
+        with pytest.raises(ValueError, match=r"only 0 of 40 points differ .* remove duplicated"):
+            intrinsic_dimension(np.repeat(X[:20], 2, axis=0))
+
+    def test_a_grid_has_no_ratios(self):
+        X = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3)
+        with pytest.raises(ValueError, match=r"at one distance .* method='lle'"):
+            intrinsic_dimension(X, method="twonn")
+
+    def test_sparse(self):
+        X = np.maximum(sphere(2, 300), 0)
+        for method in ("mle", "twonn", "lle"):
+            dense, sparse = (intrinsic_dimension(A, method=method) for A in (X, csr_array(X)))
+            assert sparse.dimension == pytest.approx(dense.dimension, rel=1e-6)
+
+
+class TestResults:
+    @pytest.fixture(params=["k", "reg", "mle", "twonn", "lle"])
+    def result(self, request, roll, choice):
+        if request.param == "k":
+            return choice
+        if request.param == "reg":
+            return select_reg(roll.X, n_neighbors=10, candidates=[1e-3, 0.1], device="cpu")
+        return intrinsic_dimension(roll.X, method=request.param, device="cpu")
+
+    def test_to_pandas(self, result):
+        frame = result.to_pandas()
+        assert list(frame.columns) == list(result.table)
+        for name, column in result.table.items():
+            np.testing.assert_array_equal(frame[name], column)
+
+    def test_text(self, result):
+        text = str(result)
+        assert text.startswith(result.reason)
+        for part in (*result.warnings, *result.table):
+            assert part in text
+        assert len(text.splitlines()) == 2 + len(result.warnings) + len(
+            next(iter(result.table.values()))
+        )
+
+    def test_criterion_is_a_column(self, result):
+        assert result.criterion in result.table
+        assert result.reason.endswith(".")
+
+    def test_frozen(self, result):
+        with pytest.raises(AttributeError):
+            result.recommended = 3
+
+    def test_plot(self, result):
+        pytest.importorskip("matplotlib")
+        assert result.plot().get_xlabel()
+        assert result.plot().figure is not None
+
+    def test_without_pandas_or_matplotlib(self, result, monkeypatch):
+        for name in ("pandas", "matplotlib"):
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ImportError, match="pandas"):
+            result.to_pandas()
+        with pytest.raises(ImportError, match="matplotlib"):
+            result.plot()
+
+
+GOOD = np.random.default_rng(0).uniform(size=(60, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: select_n_neighbors(GOOD[0]), "2D array"),
+        (lambda: select_n_neighbors(GOOD[:2]), "minimum of 3"),
+        (lambda: select_n_neighbors(np.full((20, 2), np.nan)), "NaN"),
+        (lambda: select_n_neighbors(np.ones((20, 2))), "all 20 points of X are equal"),
+        (lambda: select_n_neighbors(GOOD, candidates=[]), "candidates is empty"),
+        (lambda: select_n_neighbors(GOOD, candidates=[5, 60]), "n_neighbors = 60"),
+        (lambda: select_n_neighbors(GOOD, candidates=[0, 5]), r"has 0, .* whole numbers from 1"),
+        (lambda: select_n_neighbors(GOOD, candidates=[5.5]), r"has 5.5, .* whole numbers"),
+        (lambda: select_n_neighbors(GOOD, candidates=[True]), "has True"),
+        (lambda: select_n_neighbors(GOOD, candidates=["5"]), "has '5'"),
+        (lambda: select_n_neighbors(GOOD, candidates=5), "candidates"),
+        (
+            lambda: select_n_neighbors(GOOD, candidates=[3, 9], method="hessian"),
+            "n_neighbors=3 is too small for method='hessian'",
+        ),
+        (lambda: select_n_neighbors(GOOD, n_components=4), "n_components=4"),
+        (lambda: select_n_neighbors(GOOD, n_components=0), "n_components"),
+        (lambda: select_n_neighbors(GOOD, method="isomap"), "method"),
+        (lambda: select_n_neighbors(GOOD, reg=-1), "reg"),
+        (lambda: select_n_neighbors(GOOD, device="tpu"), "device"),
+        (lambda: select_reg(GOOD, n_neighbors=60), "n_neighbors = 60"),
+        (lambda: select_reg(GOOD, n_neighbors=8, method="ltsa"), "method='ltsa' has no weights"),
+        (lambda: select_reg(GOOD, n_neighbors=8, candidates=[-1.0]), "finite numbers from 0"),
+        (lambda: select_reg(GOOD, n_neighbors=8, candidates=[np.inf]), "finite numbers from 0"),
+        (lambda: intrinsic_dimension(GOOD, method="pca"), "method"),
+        (lambda: intrinsic_dimension(GOOD[:5]), "minimum of 10"),
+        (lambda: intrinsic_dimension(GOOD, n_neighbors=60), "n_neighbors=60 must be from 8 to 59"),
+        (lambda: intrinsic_dimension(GOOD, n_neighbors=5), "n_neighbors=5 must be from 8"),
+        (lambda: intrinsic_dimension(np.ones((20, 2))), "all 20 points of X are equal"),
+    ],
+)
+def test_bad_input(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_top_level_names_are_these():
+    for name in lle_gpu.selection.__all__:
+        assert getattr(lle_gpu, name) is getattr(lle_gpu.selection, name)
+
+
+@pytest.mark.slow
+def test_benchmark_runs():
+    from benchmarks import selection
+
+    row = selection.compare_k("cap", 300, 0, "standard", 2, (8, 16))
+    assert row["chosen"] in selection.GRID or row["value"] >= row["best value"]
+    for name in selection.MANIFOLDS:
+        assert selection.manifold(name, 2, 50, 20).shape == (50, 20)
+    assert selection.compare_dimension("sphere", 2, 400)["met"]
