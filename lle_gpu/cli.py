@@ -233,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the points that the picture reaches over, to look past outliers; "
         "default: %(default)s, all",
     )
+    add("--diagnose", action="store_true", help="print what is wrong with the embedding")
     add("-q", "--quiet", action="store_true", help="print warnings and errors only")
 
     transform = commands.add_parser(
@@ -350,6 +351,11 @@ def _embed(arguments: argparse.Namespace) -> None:
             lle.feature_names_in_ = np.array(source.table.columns, dtype=object)
         for name, line in zip(("certificate", "", ""), str(lle.spectrum_).split("\n"), strict=True):
             say(name, line)
+        if arguments.diagnose:
+            name = "diagnosis"
+            for line in str(lle.diagnose()).split("\n"):
+                say(name, line)
+                name = ""
         if output is not None:
             with stage("write"):
                 write_embedding(output, Y, lle.spectrum_, source.table)

@@ -438,6 +438,42 @@ default="auto"
         with on_device(X):
             return as_kind_of(X, result).astype(X.dtype, copy=False)
 
+    def diagnose(self, X: Any = None) -> Any:
+        """Say in plain words what is wrong with the embedding; see :mod:`lle_gpu.diagnosis`.
+
+        Parameters
+        ----------
+        X : array, data frame, tensor or sparse matrix, default=None
+            Data of the same rows to judge by; any number of columns. None takes the points that
+            were fitted.
+
+        Returns
+        -------
+        lle_gpu.diagnosis.Diagnosis
+            Its ``findings``, causes first, each with a name, a message, figures and advice; false
+            if nothing was found.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        ValueError
+            If X has another number of rows, or cannot be worked on.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_swiss_roll
+        >>> from lle_gpu import LocallyLinearEmbedding
+        >>> X, _ = make_swiss_roll(1000, random_state=0)
+        >>> LocallyLinearEmbedding(n_neighbors=40).fit(X).diagnose().names
+        ('short-circuit',)
+        """
+        from lle_gpu.diagnosis import diagnose
+
+        check_is_fitted(self)
+        with watch(self.verbose, self.callbacks):
+            return diagnose(self, X)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a file of arrays and JSON, without code; see :meth:`load`.
 
