@@ -7,7 +7,7 @@ canonical format, and are never made dense as a whole.
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -22,7 +22,17 @@ from sklearn.utils.validation import validate_data
 from lle_gpu.constraints import METHODS
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
-from lle_gpu.kinds import as_kind_of, is_device_array, is_frame, to_host, unwrap
+from lle_gpu.kinds import (
+    as_kind_of,
+    check_finite_columns,
+    is_device_array,
+    is_frame,
+    labels_of,
+    listed,
+    to_host,
+    unwrap,
+)
+from lle_gpu.sparse_structure import check_structure
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -77,26 +87,70 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
         :func:`lle_gpu.kinds.unwrap`.
     """
     _check_sparse(X)
-    if reset is not None and is_frame(X):
-        # scikit-learn reads the columns' names, and leaves the rest to us.
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        reset = None
-    X = unwrap(X)
-    if is_device_array(X):
-        if reset is not None:
+    frame = X if is_frame(X) else None
+    if reset is not None:
+        if frame is not None:
+            # scikit-learn reads the columns' names, and leaves the rest to us.
             validate_data(estimator, X, reset=reset, skip_check_array=True)
-        with on_device(X):
-            return _device_points(X, estimator, least)
+        _check_labels(estimator, X, reset=reset)
+    X = unwrap(X)
+    if reset is not None and frame is None and is_device_array(X):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
     options: dict[str, Any] = {
         "accept_sparse": "csr",
         "dtype": FLOAT_DTYPES,
         "ensure_min_samples": least,
     }
-    if reset is None:
-        points = check_array(X, estimator=estimator, **options)
-    else:
-        points = validate_data(estimator, X, reset=reset, **options)
+    try:
+        if is_device_array(X):
+            with on_device(X):
+                return _device_points(X, estimator, least)
+        if reset is None or frame is not None:
+            points = check_array(X, estimator=estimator, input_name="X", **options)
+        else:
+            points = validate_data(estimator, X, reset=reset, **options)
+    except ValueError:
+        if frame is not None:
+            check_finite_columns(frame, X)
+        raise
     return _canonical(points) if issparse(points) else points
+
+
+def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Do for columns' names that are no text what scikit-learn does for those that are.
+
+    A data frame made of an array calls its columns 0, 1, ...; such names, in this order, go with
+    an array on the other side without a word.
+    """
+    given = labels_of(X)
+    if reset:
+        vars(estimator).pop("_labels_in", None)
+        if given is not None:
+            estimator._labels_in = given
+        return
+    fitted = getattr(estimator, "_labels_in", None)
+    if given == fitted:
+        return
+    if given is not None and fitted is not None:
+        same = sorted(map(repr, given)) == sorted(map(repr, fitted))
+        what = "in the order in which they were fitted" if same else "those that were fitted"
+        raise ValueError(
+            f"X's columns are {listed(given)}, and must be {what}: {listed(fitted)}. "
+            + ("Put them" if same else "Give these columns")
+            + " in that order, or give X.to_numpy() if the names are not to be compared."
+        )
+    named = given is not None and hasattr(estimator, "feature_names_in_")
+    if named or (given is None and is_frame(X)):
+        return  # text on the other side, of which scikit-learn has spoken
+    labels = given or fitted or []
+    if labels != list(range(len(labels))):
+        has, was = ("has", "without") if fitted is None else ("does not have", "with")
+        warnings.warn(  # as scikit-learn, beside whose warnings this one stands
+            f"X {has} column names, but {type(estimator).__name__} was fitted {was} "
+            f"({listed(labels)}): their order cannot be checked.",
+            UserWarning,
+            stacklevel=5,  # the caller of transform(), which scikit-learn wraps
+        )
 
 
 def _check_sparse(X: Any) -> None:
@@ -116,11 +170,7 @@ def _check_sparse(X: Any) -> None:
         return
     if X.ndim != 2:
         raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
-    if X.format in ("csr", "csc", "bsr"):
-        try:  # SciPy's conversions and products trust the indices, and write where they point
-            copy.copy(X).check_format(full_check=True)
-        except ValueError as error:
-            raise ValueError(f"X is not a valid sparse {X.format} array: {error}") from error
+    check_structure(X, "X")
 
 
 def _canonical(X: Any) -> Any:

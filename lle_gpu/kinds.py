@@ -24,21 +24,26 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from numbers import Number
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from lle_gpu.cuda import cupy
 
 __all__ = [
     "KINDS",
     "as_kind_of",
+    "check_finite_columns",
     "check_kind",
     "check_order",
     "is_device_array",
     "is_frame",
     "kind_of",
+    "labels_of",
+    "listed",
     "output_kind",
     "to_host",
     "unwrap",
@@ -110,6 +115,20 @@ def is_frame(X: Any) -> bool:
     return kind_of(X) in FRAMES
 
 
+def labels_of(X: Any) -> list[Any] | None:
+    """A frame's columns' names, if these are not all text (such scikit-learn remembers itself).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from lle_gpu.kinds import labels_of
+    >>> labels_of(pd.DataFrame([[1.0, 2.0]])), labels_of(pd.DataFrame({"a": [1.0]}))
+    ([0, 1], None)
+    """
+    names = list(X.columns) if is_frame(X) else []
+    return None if all(isinstance(name, str) for name in names) else names
+
+
 def unwrap(X: Any) -> Any:
     """The array that X holds.
 
@@ -121,13 +140,14 @@ def unwrap(X: Any) -> Any:
     -------
     array
         NumPy's or CuPy's (or a SciPy sparse matrix of a pandas frame whose columns are all
-        sparse). What is none of ``KINDS`` and has no protocol of its own is given back as it is,
-        for scikit-learn's ``check_array`` to read.
+        sparse, with 0 for what is not stored). What is none of ``KINDS`` and has no protocol of its
+        own is given back as it is, for scikit-learn's ``check_array`` to read.
 
     Raises
     ------
     TypeError, ValueError
-        If X, or a column of it, does not hold numbers, or not all of them; with the way out.
+        If X, or a column of it, does not hold numbers, or not all of them, or integers that float64
+        rounds; with the way out.
     GpuUnavailableError
         If X is in a GPU's memory, and CuPy cannot be used.
     """
@@ -203,8 +223,29 @@ def check_order(X: Any, names: Sequence[str], what: str) -> None:
         given = list(X.columns)
         if given != list(names) and sorted(map(str, given)) == sorted(names):
             raise ValueError(
-                f"X's columns are {_listed(given)}, and must be in the order of {what}: "
-                f"{_listed(names)}. Use X[{list(names)[:_SHOWN]}{'...' * (len(names) > _SHOWN)}]."
+                f"X's columns are {listed(given)}, and must be in the order of {what}: "
+                f"{listed(names)}. Use X[{list(names)[:_SHOWN]}{'...' * (len(names) > _SHOWN)}]."
+            )
+
+
+def check_finite_columns(frame: Any, array: Any) -> None:
+    """Name the columns of a frame that have NaN or infinity in the array made of it.
+
+    Raises
+    ------
+    ValueError
+    """
+    for test, what in ((np.isnan, "NaN"), (np.isinf, "infinity")):
+        if issparse(array):
+            stored = array.tocoo()
+            counts = np.bincount(stored.col[test(stored.data)]).tolist()
+        else:  # by columns: on a GPU there may be no room for more
+            counts = [int(test(to_host(array[:, i])).sum()) for i in range(array.shape[1])]
+        wrong = [f"{frame.columns[i]!r} ({n})" for i, n in enumerate(counts) if n]
+        if wrong:
+            raise ValueError(
+                f"Input X contains {what}: columns with such values are {listed(wrong, str)}. Put "
+                "numbers in their place, or leave these rows or columns out."
             )
 
 
@@ -240,11 +281,12 @@ def _is_on_gpu(X: Any) -> bool:
 def _from_anything(X: Any) -> Any:
     """Of kind "numpy": an array of NumPy's, or what NumPy makes one of."""
     if isinstance(X, np.ndarray):
-        _check_integers(X)
-        return X
+        return _checked(X)
+    if issparse(X):
+        return _from_sparse(X)
     if isinstance(X, list | tuple):
         _check_items(X)
-        return X
+        return _from_list(X)
     library = type(X).__module__.partition(".")[0]
     if (library, type(X).__name__) == ("polars", "LazyFrame"):
         raise TypeError("X is a polars LazyFrame, which has no data yet. Give X.collect().")
@@ -253,9 +295,11 @@ def _from_anything(X: Any) -> Any:
             f"Expected 2D array, got a {library} Series. Give X.to_frame() if it is a single "
             "feature."
         )
-    if hasattr(X, "__array__") and not (hasattr(X, "dtype") or hasattr(X, "columns")):
-        return _checked(np.asarray(X))  # whose type only the array tells
-    if hasattr(X, "__array__") or not hasattr(X, "__dlpack_device__"):
+    if hasattr(X, "__array__"):
+        if hasattr(X, "columns"):
+            return _from_columns(X)
+        return X if hasattr(X, "to_frame") else _checked(np.asarray(X))  # not of a Series
+    if not hasattr(X, "__dlpack_device__"):
         return X
     device = X.__dlpack_device__()[0]
     if device not in _DLPACK_HOST:
@@ -264,6 +308,39 @@ def _from_anything(X: Any) -> Any:
             f"neither the host nor CUDA's (DLPack's type {int(device)}). Copy it to the host."
         )
     return _checked(np.from_dlpack(X))
+
+
+def _from_sparse(X: Any) -> Any:
+    if X.dtype.kind == "c":
+        _refuse_complex(f"a sparse array of {X.dtype}")
+    if X.dtype.kind in "iu" and X.dtype.itemsize == 8:
+        plain = X.format in ("csr", "csc", "bsr", "coo")
+        _check_integers(X.data if plain else X.tocoo().data)
+    return X
+
+
+def _from_list(X: Sequence[Any]) -> Any:
+    """As NumPy reads it, but that it makes text of numbers, and floats of integers, beside such."""
+    try:
+        array = np.asarray(X)
+    except (OverflowError, ValueError):
+        return X  # rows of several lengths, for one: scikit-learn says so
+    is_rounded = array.dtype == np.float64 and bool((np.abs(array) >= _INTEGERS).any())
+    if is_rounded or array.dtype.kind in "US":
+        _checked(np.asarray(X, dtype=object))
+    _checked(array)
+    return array.astype(np.float64, copy=False) if array.dtype.kind in "biuf" else array
+
+
+def _from_columns(X: Any) -> Any:
+    """Another library's frame, looked at by columns: NumPy would make one type of all."""
+    if hasattr(X, "column_names"):  # pyarrow's, whose columns are the columns
+        columns = list(zip(X.column_names, X.columns, strict=True))
+    else:
+        columns = [(name, X[name]) for name in X.columns]
+    for name, column in columns:
+        _checked(np.asarray(column).reshape(len(X), -1), name)
+    return X  # scikit-learn reads the names, too
 
 
 def _from_cupy(X: Any) -> Any:
@@ -289,10 +366,12 @@ def _from_torch(X: Any) -> Any:
             "X is a tensor that requires grad, and no gradient goes through the embedding. Give "
             "X.detach()."
         )
-    if X.layout != torch.strided or X.is_quantized:
+    if X.is_quantized:
+        raise TypeError(f"X is a quantized tensor ({X.dtype}). Give X.dequantize().")
+    if X.layout != torch.strided:
         raise TypeError(
-            f"X is a {str(X.layout).removeprefix('torch.')}{' quantized' * X.is_quantized} tensor. "
-            "Give X.to_dense(), X.dequantize(), or a SciPy sparse matrix."
+            f"X is a {str(X.layout).removeprefix('torch.')} tensor. Give X.to_dense(), or a SciPy "
+            "sparse matrix."
         )
     if X.device.type not in ("cpu", "cuda"):
         raise TypeError(
@@ -300,7 +379,9 @@ def _from_torch(X: Any) -> Any:
             "Give X.cpu()."
         )
     if X.is_complex():
-        raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}")
+        _refuse_complex(f"a tensor of {X.dtype}")
+    if hasattr(X, "resolve_neg"):
+        X = X.resolve_neg()  # DLPack does not know the bit that says so
     if X.is_floating_point() and X.dtype not in (torch.float32, torch.float64):
         X = X.float()  # half and bfloat16, which NumPy does not have, fit in it
     if X.dtype == torch.bool:  # which not every version of DLPack knows
@@ -309,27 +390,28 @@ def _from_torch(X: Any) -> Any:
 
 
 def _from_pandas(X: Any) -> Any:
-    dtypes = list(X.dtypes)
-    _check_columns(X, [str(dtype) for dtype in dtypes], [_is_number(dtype) for dtype in dtypes])
-    if dtypes and all(str(dtype).startswith("Sparse[") for dtype in dtypes):
-        return X.sparse.to_coo()
+    dtypes, names = list(X.dtypes), list(X.columns)
+    _check_columns(names, list(map(str, dtypes)), list(map(_is_number, dtypes)))
+    # A matrix has 0 for what is not stored; columns may have other numbers, or NaN.
+    zeros = [hasattr(dtype, "fill_value") and dtype.fill_value == 0 for dtype in dtypes]
+    dtypes = [getattr(dtype, "subtype", dtype) for dtype in dtypes]
     # Columns of NumPy's types have NaN for what is missing, which is found like any other.
     missing = [
         0 if isinstance(dtype, np.dtype) else int(X.iloc[:, i].isna().sum())
         for i, dtype in enumerate(dtypes)
     ]
-    _check_missing(X, missing, "X.fillna(...) or X.dropna()")
+    _check_missing(names, missing, "X.fillna(...) or X.dropna()")
     for i, dtype in enumerate(dtypes):
         if dtype.kind in "iu" and dtype.itemsize == 8:
-            _check_integers(X.iloc[:, i].to_numpy(f"{dtype.kind}8"), X.columns[i])
-    return X.to_numpy(_float_of(dtypes))
+            _check_integers(X.iloc[:, i].to_numpy(f"{dtype.kind}8"), names[i])
+    return X.sparse.to_coo() if dtypes and all(zeros) else X.to_numpy(_float_of(dtypes))
 
 
 def _from_cudf(X: Any) -> Any:
     dtypes = list(X.dtypes)
-    _check_columns(X, [str(dtype) for dtype in dtypes], [_is_number(dtype) for dtype in dtypes])
+    _check_columns(X.columns, list(map(str, dtypes)), list(map(_is_number, dtypes)))
     _check_missing(
-        X, [int(X[name].isna().sum()) for name in X.columns], "X.fillna(...) or X.dropna()"
+        X.columns, [int(X[name].isna().sum()) for name in X.columns], "X.fillna(...) or X.dropna()"
     )
     for name, dtype in zip(X.columns, dtypes, strict=True):
         if dtype.kind in "iu" and dtype.itemsize == 8:
@@ -342,12 +424,12 @@ def _from_polars(X: Any) -> Any:
 
     dtypes = X.dtypes
     numbers = [dtype.is_numeric() or dtype == pl.Boolean for dtype in dtypes]
-    _check_columns(X, [str(dtype) for dtype in dtypes], numbers)
+    _check_columns(X.columns, list(map(str, dtypes)), numbers)
     missing = [X[name].null_count() for name in X.columns]
-    _check_missing(X, missing, "X.fill_null(...) or X.drop_nulls()")
+    _check_missing(X.columns, missing, "X.fill_null(...) or X.drop_nulls()")
     for name, dtype in X.schema.items():
-        if dtype in (pl.Int64, pl.UInt64):
-            _check_integers(X[name].to_numpy(), name)
+        if len(X) and (dtype.is_integer() or dtype.is_decimal()):
+            _check_span(X[name].min(), X[name].max(), name)
     single = dtypes and all(dtype == pl.Float32 for dtype in dtypes)
     return X.cast(pl.Float32 if single else pl.Float64).to_numpy(order="c")
 
@@ -373,37 +455,40 @@ def _float_of(dtypes: Sequence[Any]) -> type[np.floating]:
     return np.float32 if names == {"float32"} else np.float64
 
 
-def _check_columns(X: Any, dtypes: Sequence[str], numbers: Sequence[bool]) -> None:
+def _check_columns(names: Sequence[Any], dtypes: Sequence[str], numbers: Sequence[bool]) -> None:
     """Name the columns that are no numbers."""
     wrong = [
         f"{name!r} ({dtype})"
-        for name, dtype, number in zip(X.columns, dtypes, numbers, strict=True)
+        for name, dtype, number in zip(names, dtypes, numbers, strict=True)
         if not number
     ]
     if wrong:
         what = "Complex data not supported: " if any("complex" in text for text in wrong) else ""
         raise ValueError(
-            f"{what}X has columns that are not real numbers: {_listed(wrong, str)}. Leave them "
+            f"{what}X has columns that are not real numbers: {listed(wrong, str)}. Leave them "
             "out, or encode them as numbers first (categories: one column of 0 and 1 for each; "
             "numbers kept as objects or text: X.astype(float))."
         )
 
 
-def _check_missing(X: Any, missing: Sequence[int], remedy: str) -> None:
+def _check_missing(names: Sequence[Any], missing: Sequence[int], remedy: str) -> None:
     """Name the columns that have missing values, and how many."""
-    wrong = [f"{name!r} ({n})" for name, n in zip(X.columns, missing, strict=True) if n]
+    wrong = [f"{name!r} ({n})" for name, n in zip(names, missing, strict=True) if n]
     if wrong:
         raise ValueError(
-            f"Input X contains NaN: columns with missing values are {_listed(wrong, str)}. Fill "
+            f"Input X contains NaN: columns with missing values are {listed(wrong, str)}. Fill "
             f"them or leave the rows out: {remedy}."
         )
 
 
 def _check_integers(X: Any, column: Any = None) -> None:
     """Refuse integers that float64 would round: points that differ could become equal."""
-    if X.dtype.kind not in "iu" or X.dtype.itemsize < 8 or not X.size:
-        return
-    low, high = int(X.min()), int(X.max())
+    if X.dtype.kind in "iu" and X.dtype.itemsize >= 8 and X.size:
+        _check_span(int(X.min()), int(X.max()), column)
+
+
+def _check_span(low: Any, high: Any, column: Any = None) -> None:
+    """The same of the smallest and the largest."""
     if max(-low, high) > _INTEGERS:
         where = "X" if column is None else f"Column {column!r} of X"
         raise ValueError(
@@ -413,27 +498,86 @@ def _check_integers(X: Any, column: Any = None) -> None:
         )
 
 
+def _check_objects(X: NDArray[Any], names: Sequence[Any], column: Any = None) -> None:
+    """Refuse text, complex numbers and long integers among Python's objects.
+
+    What is no number at all is left to scikit-learn.
+    """
+    types = set(map(type, X.flat))
+    if any(issubclass(kind, complex | np.complexfloating) for kind in types):
+        _refuse_complex("an array of objects with complex numbers")
+    if any(issubclass(kind, str | bytes) for kind in types):
+        numbers = [not any(isinstance(x, str | bytes) for x in part) for part in X.T]
+        _check_columns(names, ["text"] * len(names), numbers)
+    if all(issubclass(kind, float | np.floating) for kind in types):
+        return
+    try:
+        far = X[np.abs(X.astype(np.float64)) >= _INTEGERS]
+    except OverflowError:
+        far = X.reshape(-1)
+    except (TypeError, ValueError):
+        return
+    exact: Any = [
+        x for x in far if isinstance(x, Number) and not isinstance(x, float | np.floating)
+    ]
+    if exact:
+        _check_span(min(exact), max(exact), column)
+
+
+def _refuse_complex(what: str) -> NoReturn:
+    raise ValueError(
+        f"Complex data not supported: X is {what}. Give real numbers, such as the real and the "
+        "imaginary parts side by side: numpy.hstack([X.real, X.imag])."
+    )
+
+
 def _check_items(X: Sequence[Any]) -> None:
     """Refuse lists of arrays that NumPy cannot, or should not, make one array of."""
-    kinds = sorted({kind_of(item) for item in {type(item): item for item in X}.values()})
+    examples = {type(item): item for item in X}
+    kinds = sorted({kind_of(item) for item in examples.values()})
     if kinds not in ([], ["numpy"]):
         raise TypeError(
             f"X is a {type(X).__name__} whose items are of kind {' and '.join(kinds)}: give one "
             "array, frame or tensor. numpy.stack, cupy.stack, torch.stack or concat make one of "
             "items of one kind; bring them to one kind first."
         )
+    if np.ma.MaskedArray in examples and any(map(np.ma.is_masked, X)):
+        _refuse_masked(np.ma.stack(X))
 
 
-def _checked(array: Any) -> Any:
+def _refuse_masked(X: Any) -> NoReturn:
+    n_masked = int(np.ma.getmaskarray(X).sum())
+    raise ValueError(
+        f"X is a masked array, and {n_masked} of its {X.size} entries are masked: they have no "
+        "value. Give X.filled(...) with the value that they are to have, or leave the rows out: "
+        "X[~numpy.ma.getmaskarray(X).any(axis=1)]."
+    )
+
+
+def _checked(array: Any, column: Any = None) -> Any:
+    """NumPy's or CuPy's array, if float64 holds what is in it; ``column`` if it is one of many."""
     if is_device_array(array):
         with array.device:
             _check_integers(array)
-    else:
-        _check_integers(array)
+        return array
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            _refuse_masked(array)
+        array = np.asarray(array)
+    if array.dtype.kind == "c":
+        _refuse_complex(f"an array of {array.dtype}")
+    if array.ndim == 2:  # others are an error of their own
+        names = range(array.shape[1]) if column is None else [column]
+        if array.dtype.kind in "SUTMm":
+            _check_columns(names, [str(array.dtype)] * len(names), [False] * len(names))
+        if array.dtype.kind == "O":
+            _check_objects(array, names, column)
+    _check_integers(array, column)
     return array
 
 
-def _listed(things: Sequence[Any], text: Callable[[Any], str] = repr) -> str:
+def listed(things: Sequence[Any], text: Callable[[Any], str] = repr) -> str:
+    """The first few, for an error, and how many more there are."""
     rest = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
     return ", ".join(map(text, things[:_SHOWN])) + rest
 

@@ -23,9 +23,13 @@ import json
 import os
 import re
 import secrets
+import stat
+import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -37,7 +41,7 @@ from sklearn.utils.validation import check_is_fitted
 from lle_gpu.arrays import FLOAT_DTYPES, is_device_array, to_host
 from lle_gpu.backend import cpu_backend
 from lle_gpu.device import resolve
-from lle_gpu.exceptions import ModelFileError
+from lle_gpu.exceptions import ModelFileError, warn_user
 from lle_gpu.functional import where_it_fits
 from lle_gpu.neighbors import ALGORITHMS
 from lle_gpu.spectral import Spectrum
@@ -196,6 +200,14 @@ def write(path: str | os.PathLike[str], model: Any) -> None:
             "neither: delete that attribute first, or use pickle."
         )
     state["nbrs_"] = _as_search(state["nbrs_"])
+    if problem := _disagreement(model, state):
+        raise ValueError(f"save() cannot keep this model: {problem}. Mend that, or use pickle.")
+    if not all(map(_is_label, state.get("_labels_in", []))):
+        warn_user(
+            "save() keeps columns' names that are text or numbers, and these are not: "
+            f"{_listed(state.pop('_labels_in'))}. The model in the file will not compare them.",
+            UserWarning,
+        )
     encoder = _Encoder()
     document = {
         "format": FORMAT,
@@ -210,7 +222,7 @@ def write(path: str | os.PathLike[str], model: Any) -> None:
         "fitted": {name: encoder.encode(value, name) for name, value in state.items()},
     }
     with (
-        _replacing(Path(path)) as file,
+        _replacing(_path(path)) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
     ):
         document["arrays"] = {
@@ -229,6 +241,24 @@ def _as_search(search: Any) -> Search:
     return search if isinstance(search, Search) else _search_of(search)
 
 
+def _path(path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):  # which Path would take for the folder that we are in
+        raise FileNotFoundError("path='' names no file: give the name of one, such as 'model.lle'")
+    return Path(path)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of the system name the path that was asked for, not the file beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot save to {path}: {error.strerror}. Choose a place where files can be made",
+        ) from error
+
+
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of ``path`` when all is written, or goes away."""
@@ -239,13 +269,21 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         raise FileNotFoundError(
             f"cannot save to {path}: there is no folder {target.parent}; make it first"
         )
+    # Who could not read the file that was there cannot read the new one, at no time.
+    kept = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    opener = partial(os.open, mode=0o666 if kept is None else 0o600)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("xb") as file:
+        with _naming(path):
+            file = open(temporary, "xb", opener=opener)  # noqa: SIM115
+        with file:
+            if kept is not None:
+                temporary.chmod(kept)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        with _naming(path):
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -421,7 +459,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def read(path: str | os.PathLike[str], cls: Any) -> Any:
     """Read a model of the class; what :func:`load` does."""
-    with Path(path).open("rb") as file:
+    with _path(path).open("rb") as file:
         try:
             model = _model(cls, *_contents(file, cls.__name__))
         except ModelFileError as error:
@@ -495,7 +533,7 @@ def _document(text: bytes) -> dict[str, Any]:
     """The document, if it is one that this version can read."""
     from lle_gpu import __version__
 
-    document = json.loads(text, parse_constant=_refuse_constant)
+    document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelFileError(f"{DOCUMENT!r} is not of the format {FORMAT!r}: this is no model.")
     version, library = document.get("version"), str(document.get("library"))[:40]
@@ -512,6 +550,15 @@ def _document(text: bytes) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} in {DOCUMENT!r}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object each of whose keys is there once; of several, readers choose as they like."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        _fail(f"{DOCUMENT!r} has the key {name!r:.60} twice")
+    return found
 
 
 def _part(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -649,8 +696,24 @@ def _model(cls: Any, parameters: dict[str, Any], state: dict[str, Any]) -> Any:
             _fail(f"{name} does not fit the rest, or is not of its kind")
     if state["device_"] != search.device:
         _fail("device_ does not fit nbrs_")
+    if problem := _disagreement(model, state):
+        _fail(problem)
     model.__dict__.update(state)
     return model
+
+
+def _disagreement(model: Any, state: dict[str, Any]) -> str | None:
+    """What is wrong with parameters and attributes each of which is sound by itself."""
+    for name, value in model.get_params(deep=False).items():
+        if type(value) is int and abs(value) > sys.float_info.max:
+            return f"{name} is an integer beyond float64's largest number"
+    fitted = state["nbrs_"].n_neighbors
+    if model.n_neighbors != fitted:
+        return f"n_neighbors={model.n_neighbors}, and the neighbours of the fit are {fitted}"
+    names = Counter(state.get("feature_names_in_", ())).most_common(1)
+    if names and names[0][1] > 1:
+        return f"feature_names_in_ has {names[0][0]!r:.60} {names[0][1]} times"
+    return None
 
 
 def _are_floats(array: Any) -> bool:
@@ -683,6 +746,7 @@ def _is_spectrum(value: Any, n: int, d: int, q: int) -> bool:
             isinstance(part, np.ndarray) and part.shape == (q,) and part.dtype == np.float64
             for part in (value.values, value.residuals)
         )
+        and bool(np.isfinite(value.values).all() and (value.values >= 0).all())
     )
 
 
@@ -697,25 +761,35 @@ def _is_search(value: Any, n: int, d: int, q: int) -> bool:
     )
 
 
+def _is_label(value: Any) -> bool:
+    """Whether a column's name is one that JSON can hold."""
+    if type(value) is tuple:
+        return all(map(_is_label, value))
+    return type(value) in (bool, int, str) or (type(value) is float and bool(np.isfinite(value)))
+
+
 # What a fit makes: attribute -> whether a value is of its kind, with n points, d features and q
 # coordinates.
 HOLDS: dict[str, Callable[[Any, int, int, int], bool]] = {
     "embedding_": lambda value, n, d, q: getattr(value, "array", value).shape == (n, q),
-    "reconstruction_error_": lambda value, n, d, q: type(value) is float,
+    "reconstruction_error_": lambda value, n, d, q: type(value) is float and 0 <= value < np.inf,
     "spectrum_": _is_spectrum,
     "nbrs_": _is_search,
-    "embedded_rows_": _are_rows,
+    "embedded_rows_": lambda value, n, d, q: _are_rows(value, n, d, q) and len(value) > q,
     "bridged_rows_": _are_rows,
     "device_": lambda value, n, d, q: value in ("cpu", "gpu"),
     "n_features_in_": lambda value, n, d, q: type(value) is int and value == d,
     "feature_names_in_": lambda value, n, d, q: (
         isinstance(value, np.ndarray) and value.dtype == object and value.shape == (d,)
     ),
+    "_labels_in": lambda value, n, d, q: (
+        isinstance(value, list) and len(value) == d and all(map(_is_label, value))
+    ),
     "_sklearn_output_config": lambda value, n, d, q: (
         value in [{"transform": container} for container in (None, "default", "pandas", "polars")]
     ),
 }
-OPTIONAL = {"feature_names_in_", "_sklearn_output_config"}
+OPTIONAL = {"feature_names_in_", "_labels_in", "_sklearn_output_config"}
 REQUIRED = HOLDS.keys() - OPTIONAL
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pytest
 from conftest import make_manifold, two_clusters
+from scipy.sparse import csr_array
 from sklearn.utils._param_validation import InvalidParameterError
 
 from lle_gpu import (
@@ -17,6 +19,7 @@ from lle_gpu import (
 )
 
 X = make_manifold("swiss-roll", 60)
+MASKED = int((X > 9).sum())
 
 
 def estimator(X, **parameters):
@@ -50,9 +53,24 @@ both = pytest.mark.parametrize("call", [estimator, function])
         (X[:1], ValueError, "1 sample"),
         (X[:4], ValueError, "n_samples = 4, n_neighbors = 5"),
         (X[:5], ValueError, "n_samples = 5, n_neighbors = 5"),
-        ([["a", "b"]] * 60, ValueError, "could not convert string to float"),
-        (np.full((60, 3), "x", dtype=object), ValueError, "could not convert string to float"),
-        (X + 1j, ValueError, "[Cc]omplex"),
+        ([["a", "b"]] * 60, ValueError, r"not real numbers: 0 \(text\), 1 \(text\)"),
+        ([[1.5, "2"]] * 60, ValueError, r"not real numbers: 1 \(text\).*X\.astype\(float\)"),
+        (X.astype(str), ValueError, r"not real numbers: 0 \(<U32\), 1"),
+        (X.astype("S"), ValueError, r"not real numbers: 0 \(\|S32\), 1"),
+        (np.full((60, 3), "x", dtype=object), ValueError, r"not real numbers: 0 \(text\), 1"),
+        (np.array([[1.5, "2"]] * 60, dtype=object), ValueError, r"not real numbers: 1 \(text\)"),
+        (np.full((60, 3), {}, dtype=object), TypeError, "must be a string or a real number"),
+        (X.astype("M8[s]"), ValueError, r"not real numbers: 0 \(datetime64"),
+        (X + 1j, ValueError, "^Complex data not supported: X is an array of complex128.[^\n]*$"),
+        ((X + 1j).tolist(), ValueError, "^Complex data not supported: X is an array of compl"),
+        ((X + 1j).astype(object), ValueError, "^Complex data not supported: X is an array of obj"),
+        (csr_array(X + 1j), ValueError, "^Complex data not supported: X is a sparse array of comp"),
+        (
+            np.ma.array(X, mask=X > 9),
+            ValueError,
+            rf"masked array, and {MASKED} of its 180.*X\.filled",
+        ),
+        (list(np.ma.array(X, mask=X > 9)), ValueError, f"masked array, and {MASKED} of its 180"),
         (np.ones((60, 3)), ValueError, "all 60 points of X are equal"),
         (np.full((60, 3), 7, dtype=np.float32), ValueError, "all 60 points of X are equal"),
         (X * 1e160, ValueError, "between 1e-150 and 1e\\+150"),
@@ -65,6 +83,20 @@ both = pytest.mark.parametrize("call", [estimator, function])
 def test_data(call, data, error, says):
     with pytest.raises(error, match=says):
         call(data)
+
+
+@both
+def test_data_that_look_odd_and_are_numbers(call):
+    right = call(X)
+    for data in (
+        np.ma.array(X, mask=False),
+        list(np.ma.array(X)),
+        X.astype(object),
+        [[Decimal(float(x)) for x in row] for row in X],
+        [[float(x) for x in row] for row in X.tolist()],
+    ):
+        np.testing.assert_array_equal(call(data), right)
+    assert np.isfinite(call((X * 1e20).tolist())).all()  # floats as long as these are meant
 
 
 @both

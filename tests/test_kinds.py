@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import builtins
+import pickle
+import re
 import subprocess
 import sys
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import METHODS, make_manifold
 from numpy.testing import assert_array_equal
+from scipy.sparse import coo_matrix, csr_array, dia_array, dok_array, lil_matrix
 from sklearn import config_context
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,6 +27,7 @@ import lle_gpu
 from lle_gpu import (
     LocallyLinearEmbedding,
     estimate_memory,
+    kinds,
     locally_linear_embedding,
     memory,
 )
@@ -275,14 +281,95 @@ class TestFrames:
             with pytest.raises(ValueError, match=r"missing values are 'c' \(2\)"):
                 model.transform(frame(bad))
 
-    def test_nan_in_plain_columns(self):
+    @pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (-np.inf, "infinity")])
+    @pytest.mark.parametrize("kind", ["pandas", "polars", "torch", "sparse"])
+    def test_nan_and_infinity_in_plain_columns(self, kind, value, name):
         X = make_manifold("swiss-roll", 60)
-        X[3, 1] = np.nan
-        for kind in ("pandas", "polars", "torch"):
+        sound = LocallyLinearEmbedding().fit(pd.DataFrame(X, columns=COLUMNS))
+        X[3:5, 1] = value
+        if kind == "sparse":
+            given = pd.DataFrame(X, columns=COLUMNS).astype(pd.SparseDtype(float, 0.0))
+        else:
             if kind != "pandas":
                 pytest.importorskip(kind)
-            with pytest.raises(ValueError, match="NaN"):
-                LocallyLinearEmbedding().fit(make(kind, X))
+            given = make(kind, X)
+        says = f"Input X contains {name}" + r": .* are 'b' \(2\)\. Put" * (kind != "torch")
+        for call in (
+            LocallyLinearEmbedding().fit,
+            sound.transform if kind != "torch" else LocallyLinearEmbedding().fit,
+            lambda X: locally_linear_embedding(X, n_neighbors=5, n_components=2),
+        ):
+            with pytest.raises(ValueError, match=says):
+                call(given)
+
+    @pytest.mark.parametrize("way", ["fit", "file", "pickle"])
+    def test_names_that_are_no_text(self, way, tmp_path):
+        X = make_manifold("swiss-roll", 60)
+        tuples = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)])
+        for columns in (pd.RangeIndex(3), pd.Index([2001, 2002, 2003]), tuples):
+            frame = pd.DataFrame(X, columns=columns)
+            model = LocallyLinearEmbedding().fit(frame)
+            assert not hasattr(model, "feature_names_in_")
+            if way == "file":
+                model.save(tmp_path / "m.lle")
+                model = lle_gpu.load(tmp_path / "m.lle")
+            if way == "pickle":
+                model = pickle.loads(pickle.dumps(model))
+            assert_array_equal(model.transform(frame).to_numpy(), model.embedding_)
+            order = list(columns[::-1])
+            says = re.escape(f"X's columns are {str(order)[1:-1]}, and must be in the order in")
+            with pytest.raises(ValueError, match=says):
+                model.transform(frame[order])
+            other = frame.set_axis([0, 1, 7], axis=1)
+            with pytest.raises(ValueError, match="must be those that were fitted"):
+                model.transform(other)
+            with pytest.raises(ValueError, match="X has 2 features"):
+                model.transform(frame[order[:2]])
+            model.fit(X)  # forgets them
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.transform(frame[order])
+
+    def test_names_that_are_no_text_on_one_side(self):
+        X = make_manifold("swiss-roll", 60)
+        years = pd.DataFrame(X, columns=[2001, 2002, 2003])
+        of_array, of_frame = LocallyLinearEmbedding().fit(X), LocallyLinearEmbedding()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            of_array.transform(pd.DataFrame(X))
+            of_frame.fit(pd.DataFrame(X)).transform(X)
+        says = r"has column names.*without \(2001, 2002, 2003\)"
+        with pytest.warns(UserWarning, match=says) as caught:
+            of_array.transform(years)
+        assert caught[0].filename == __file__
+        with pytest.warns(UserWarning, match=r"does not have column names.*fitted with \(2001"):
+            of_frame.fit(years).transform(X)
+        text = pd.DataFrame(X, columns=COLUMNS)  # here scikit-learn warns, and once is enough
+        for fitted, new in ((text, years), (years, text)):
+            with pytest.warns(UserWarning, match="feature names") as caught:
+                of_frame.fit(fitted).transform(new)
+            assert len(caught) == 1
+
+    def test_sparse_columns_beside_dense_ones(self):
+        X = make_manifold("swiss-roll", 60).round(2)
+        X[:, 2] = np.arange(60) > 30
+        right = LocallyLinearEmbedding(n_neighbors=10).fit_transform(X)
+        dense = pd.DataFrame(X, columns=COLUMNS)
+        for c in (
+            pd.arrays.SparseArray(X[:, 2].astype(int)),
+            pd.arrays.SparseArray(X[:, 2]),  # NaN for what is not stored
+            pd.arrays.SparseArray(X[:, 2], fill_value=1.0),
+        ):
+            found = LocallyLinearEmbedding(n_neighbors=10).fit_transform(dense.assign(c=c))
+            assert_array_equal(found.to_numpy(), right)
+
+    @pytest.mark.parametrize("fill", [np.nan, 1.0])
+    def test_sparse_columns_with_other_fill_values(self, fill):
+        X = make_manifold("swiss-roll", 60).astype(np.float32)
+        frame = pd.DataFrame(X, columns=COLUMNS).astype(pd.SparseDtype(np.float32, fill))
+        model = LocallyLinearEmbedding(n_neighbors=10).fit(frame)
+        assert model.nbrs_.X.dtype == np.float32
+        assert_array_equal(model.nbrs_.X, X)
 
     def test_columns_of_several_types(self):
         X = np.round(make_manifold("swiss-roll", 60) * 10)
@@ -349,6 +436,15 @@ class TestTensors:
             with pytest.raises(error, match=says):
                 LocallyLinearEmbedding().fit(bad)
 
+    def test_negative_and_conjugate_bits(self):
+        X = self.torch.from_numpy(make_manifold("swiss-roll", 60))
+        for lazy in (
+            self.torch._neg_view(X),
+            self.torch.complex(X, X).conj().imag,
+        ):
+            assert lazy.is_neg()
+            assert_array_equal(kinds.unwrap(lazy), -X.numpy())
+
     def test_strided_views(self):
         X = self.torch.from_numpy(make_manifold("swiss-roll", 120))
         Y = LocallyLinearEmbedding().fit_transform(X[::2].flip(1))
@@ -356,25 +452,159 @@ class TestTensors:
         assert_array_equal(Y.numpy(), right)
 
 
-@pytest.mark.parametrize("kind", ["numpy", "pandas", "polars", "torch"])
+class HostTensor:
+    """What lle_gpu asks of a tensor in the host's memory, where torch is not installed."""
+
+    __module__ = "torch"
+    __name__ = "Tensor"
+    layout, dtype, requires_grad = "torch.strided", "torch.float64", False
+    device = SimpleNamespace(type="cpu")
+
+    def __init__(self, array, negative=False, **attributes):
+        self._array, self._negative = array, negative
+        self.is_quantized = False
+        vars(self).update(attributes)
+
+    def is_complex(self):
+        return "complex" in self.dtype
+
+    def is_floating_point(self):
+        return "float" in self.dtype
+
+    def resolve_neg(self):
+        return HostTensor(-self._array) if self._negative else self
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)  # does not look at the bit, as torch's
+
+
+class TestTensorsWithoutTorch:
+    @pytest.fixture(autouse=True)
+    def _torch(self, monkeypatch):
+        torch = SimpleNamespace(
+            strided="torch.strided", float32="torch.float32", float64="torch.float64", bool="b"
+        )
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        monkeypatch.setitem(kinds._CLASSES, ("torch", "HostTensor"), "torch")
+
+    def test_negative_bit(self):
+        X = make_manifold("swiss-roll", 60)
+        assert_array_equal(kinds.unwrap(HostTensor(X)), X)
+        assert_array_equal(kinds.unwrap(HostTensor(X, negative=True)), -X)
+
+    @pytest.mark.parametrize(
+        ("attributes", "error", "says"),
+        [
+            (
+                {"layout": "torch.sparse_coo"},
+                TypeError,
+                r"^X is a sparse_coo tensor\. Give X\.to_dense\(\), or a SciPy sparse matrix\.$",
+            ),
+            (
+                {"is_quantized": True, "dtype": "torch.quint8"},
+                TypeError,
+                r"^X is a quantized tensor \(torch\.quint8\)\. Give X\.dequantize\(\)\.$",
+            ),
+            (
+                {"dtype": "torch.complex64"},
+                ValueError,
+                "^Complex data.*a tensor of torch.complex64",
+            ),
+        ],
+    )
+    def test_the_remedy_is_the_one_that_applies(self, attributes, error, says):
+        with pytest.raises(error, match=says):
+            kinds.unwrap(HostTensor(np.ones((20, 3)), **attributes))
+
+
+LONG = np.arange(60).reshape(20, 3) * [1, 3, 7]
+
+
+def long_integers(kind, X):
+    """Integers as data of this kind."""
+    if kind in ("polars", "Int128", "Decimal"):
+        polars = pytest.importorskip("polars")
+        frame = polars.DataFrame(X, schema=COLUMNS, orient="row")
+        dtype = {"Int128": polars.Int128, "Decimal": polars.Decimal(38, 2)}.get(kind)
+        return frame if dtype is None else frame.cast(dtype)
+    if kind == "pyarrow":
+        arrow = pytest.importorskip("pyarrow")
+        return arrow.table({"a": X[:, 0] / 2, "b": X[:, 1], "c": X[:, 2]})
+    if kind == "xarray":
+        return pytest.importorskip("xarray").DataArray(X)
+    if kind == "torch":
+        return pytest.importorskip("torch").from_numpy(X.copy())
+    frame = pd.DataFrame(X, columns=COLUMNS)
+    return {
+        "numpy": lambda: X,
+        "csr": lambda: csr_array(X),
+        "coo": lambda: coo_matrix(X),
+        "lil": lambda: lil_matrix(X),
+        "dok": lambda: dok_array(X),
+        "dia": lambda: dia_array(X),
+        "list": X.tolist,
+        "mixed list": lambda: [[0.5, *row] for row in X.tolist()],
+        "rows": lambda: list(X),
+        "object": lambda: X.astype(object),
+        "masked": lambda: np.ma.array(X, mask=False),
+        "array": lambda: Array(X),
+        "pandas": lambda: frame,
+        "nullable": lambda: frame.astype("Int64"),
+        "sparse pandas": lambda: frame.astype(pd.SparseDtype("int64", 0)),
+        "one sparse column": lambda: frame.assign(
+            a=np.arange(20.0), b=1.5, c=pd.arrays.SparseArray(X[:, 2])
+        ),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("numpy", "csr", "coo", "lil", "dok", "dia", "list", "mixed list", "rows", "object"),
+        *("masked", "array", "xarray", "pandas", "nullable", "sparse pandas", "one sparse column"),
+        *("pyarrow", "polars", "Int128", "Decimal", "torch"),
+    ],
+)
 def test_integers_that_float64_rounds(kind):
-    X = np.arange(60).reshape(20, 3) + 2**60
-    if kind == "polars":
-        pytest.importorskip(kind)
-    with pytest.raises(ValueError, match=r"integers from 11529215.*beyond 2\*\*53.*Subtract"):
-        LocallyLinearEmbedding().fit(make(kind, X))
-    LocallyLinearEmbedding().fit(make(kind, (X - 2**60) ** 2))
+    says = (
+        r"^(X|Column '[abc]' of X) has integers from \d{7,}(\.00)? to 11529215\d+.*2\*\*53.*Subtr"
+    )
+    if kind in ("dia", "csr", "coo", "lil", "dok", "sparse pandas"):
+        says = says.replace(r"\d{7,}", r"(0|1152\d+)")
+    model = LocallyLinearEmbedding()
+    with pytest.raises(ValueError, match=says):
+        model.fit(long_integers(kind, LONG + 2**60))
+    with pytest.raises(ValueError, match="from -11529215"):
+        model.fit(long_integers(kind, -LONG - 2**60))
+    model.fit(long_integers(kind, LONG**2))
+    model.fit(long_integers(kind, 2**53 - LONG))
+
+
+def test_integers_beyond_all_floats():
+    for X in ([[10**400, 1.5]] * 20, np.full((20, 3), -(10**400), dtype=object)):
+        with pytest.raises(ValueError, match=r"has integers from .*beyond 2\*\*53"):
+            LocallyLinearEmbedding().fit(X)
+
+
+def test_text_in_a_table_of_another_library():
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table({"a": np.arange(20.0), "b": ["1.5"] * 20})
+    with pytest.raises(ValueError, match=r"not real numbers: 'b' \(text\)"):
+        LocallyLinearEmbedding().fit(table)
 
 
 def test_mixed_kinds():
     torch = pytest.importorskip("torch")
     row = np.arange(3.0)
-    for mixed, kinds in (
+    for mixed, names in (
         ([torch.ones(3)] * 20, "torch"),
         ([row, torch.ones(3)] * 20, "numpy and torch"),
         ((pd.DataFrame(np.ones((9, 3))), row), "numpy and pandas"),
     ):
-        with pytest.raises(TypeError, match=f"items are of kind {kinds}: give one"):
+        with pytest.raises(TypeError, match=f"items are of kind {names}: give one"):
             LocallyLinearEmbedding().fit(mixed)
     assert LocallyLinearEmbedding().fit([row**i for i in range(20)]).n_features_in_ == 3
 

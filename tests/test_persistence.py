@@ -49,6 +49,7 @@ def models():
         "fortran-order": (np.asfortranarray(digits), {}),
         "strided": (np.repeat(roll, 2, axis=1)[:, ::2], {}),
         "frame": (frame, {}),
+        "numbered-frame": (pd.DataFrame(roll), {}),
         "largest": (np.concatenate([two_clusters(100), roll[:50]]), {"disconnected": "largest"}),
         "bridge": (two_clusters(100), {"disconnected": "bridge"}),
         "metric": (roll, {"metric": "manhattan", "neighbors_algorithm": "ball_tree"}),
@@ -340,6 +341,78 @@ class TestSaving:
             os.umask(before)
         assert link.is_symlink()
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX")
+    @pytest.mark.parametrize("mode", [0o600, 0o664])
+    def test_a_file_that_is_there_keeps_its_permissions(self, model, mode, tmp_path, monkeypatch):
+        path = tmp_path / "m.lle"
+        path.touch()
+        path.chmod(mode)
+        seen, made = [], []
+        original = np.lib.format.write_array
+        change = Path.chmod
+
+        def watch(self, mode):
+            made.append(stat.S_IMODE(self.stat().st_mode))
+            change(self, mode)
+
+        monkeypatch.setattr(Path, "chmod", watch)
+
+        def spy(file, array, **options):
+            seen.extend(stat.S_IMODE(part.stat().st_mode) for part in tmp_path.glob("*.part"))
+            return original(file, array, **options)
+
+        monkeypatch.setattr(np.lib.format, "write_array", spy)
+        before = os.umask(0o022)
+        try:
+            model.save(path)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert set(seen) == {mode}
+        assert made == [0o600]  # nobody could open it before
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc")
+    def test_errors_name_the_path_that_was_given(self, model, tmp_path, monkeypatch):
+        with pytest.raises(OSError, match="cannot save to /proc/x.lle: .*Choose a place") as caught:
+            model.save("/proc/x.lle")
+        assert ".part" not in str(caught.value)
+
+        def refuse(self, target):
+            raise PermissionError(1, "Operation not permitted", str(self), None, str(target))
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        with pytest.raises(PermissionError, match="cannot save to .*m.lle: Operation") as caught:
+            model.save(tmp_path / "m.lle")
+        assert ".part" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_name(self, model, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for call in (model.save, lle_gpu.load):
+            with pytest.raises(FileNotFoundError, match="path='' names no file: give"):
+                call("")
+
+    def test_parameters_that_are_not_the_fit_s(self, model, tmp_path):
+        with pytest.raises(ValueError, match="cannot keep .*n_neighbors=9.* of the fit are 8"):
+            model.set_params(n_neighbors=9).save(tmp_path / "m.lle")
+        model.set_params(n_neighbors=8, reg=10**400)
+        with pytest.raises(ValueError, match="cannot keep .*reg is an integer beyond float64"):
+            model.save(tmp_path / "m.lle")
+        model.set_params(reg=1).feature_names_in_ = np.array(["a", "b", "a"], dtype=object)
+        with pytest.raises(ValueError, match="cannot keep .*feature_names_in_ has 'a' 2 times"):
+            model.save(tmp_path / "m.lle")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_names_of_columns_that_json_cannot_hold(self, tmp_path):
+        X = make_manifold("swiss-roll", 60)
+        frame = pd.DataFrame(X, columns=pd.date_range("2026-01-01", periods=3))
+        model = LocallyLinearEmbedding(n_neighbors=8).fit(frame)
+        with pytest.warns(UserWarning, match="text or numbers.*Timestamp.*2026|.*will not compare"):
+            model.save(tmp_path / "m.lle")
+        with pytest.raises(ValueError, match="in the order"):
+            model.transform(frame.iloc[:, ::-1])
+        assert not hasattr(lle_gpu.load(tmp_path / "m.lle"), "_labels_in")
 
     def test_places_that_do_not_do(self, model, tmp_path):
         with pytest.raises(IsADirectoryError, match="cannot save to"):
@@ -672,6 +745,7 @@ class TestHostile:
             ("{}", "not of the format"),
             ("[" * 100_000, "no model"),
             ('{"format": NaN}', "no model"),
+            ('{"format": "lle_gpu model", "format": "x"}', "has the key 'format' twice"),
             ('{"format": "lle_gpu model", "version": true}', "version is True"),
             ('{"format": "lle_gpu model", "version": 0}', "version is 0"),
             ('{"format": "lle_gpu model", "version": 1}', "holds a None"),
@@ -709,7 +783,17 @@ class TestHostile:
             ("fitted.transform", "x", "transform is nothing that a fit makes"),
             ("fitted.n_features_in_", 4, "n_features_in_ does not fit"),
             ("fitted.n_features_in_", 3.0, "n_features_in_ does not fit"),
+            ("parameters.reg", 10**400, "reg is an integer beyond float64"),
+            ("parameters.n_neighbors", 9, "n_neighbors=9, and the neighbours of the fit are 8"),
+            ("fitted.nbrs_.Search.n_neighbors", 9, "n_neighbors=8, and .* of the fit are 9"),
             ("fitted.reconstruction_error_", "x", "reconstruction_error_ does not fit"),
+            ("fitted.reconstruction_error_", {"float": "nan"}, "reconstruction_error_ does not"),
+            ("fitted.reconstruction_error_", {"float": "inf"}, "reconstruction_error_ does not"),
+            ("fitted.reconstruction_error_", -1e-9, "reconstruction_error_ does not fit"),
+            ("fitted.feature_names_in_", {"names": ["a", "b", "a"]}, "has 'a' 2 times"),
+            ("fitted._labels_in", [0, 1], "_labels_in does not fit"),
+            ("fitted._labels_in", {"tuple": [0, 1, 2]}, "_labels_in does not fit"),
+            ("fitted._labels_in", [0, 1, [2]], "_labels_in does not fit"),
             ("fitted.feature_names_in_", {"names": ["a"]}, "feature_names_in_ does not fit"),
             ("fitted.feature_names_in_", {"names": [1, 2, 3]}, "unknown kind 'names'"),
             ("fitted.feature_names_in_", ["a", "b", "c"], "feature_names_in_ does not fit"),
@@ -759,10 +843,14 @@ class TestHostile:
             ("nbrs_.X", lambda X: X * np.inf, "does not hold points"),
             ("embedded_rows_", lambda r: r[::-1], "embedded_rows_ does not fit"),
             ("embedded_rows_", lambda r: r + 1, "embedded_rows_ does not fit"),
+            ("embedded_rows_", lambda r: r[:1], "embedded_rows_ does not fit"),
+            ("embedded_rows_", lambda r: r[:2], "embedded_rows_ does not fit"),
             ("embedded_rows_", lambda r: r - 1, "embedded_rows_ does not fit"),
             ("embedded_rows_", lambda r: r.astype(float), "embedded_rows_ does not fit"),
             ("bridged_rows_", lambda r: np.array([[1]]), "bridged_rows_ does not fit"),
             ("spectrum_.values", lambda v: v[:1], "spectrum_ does not fit"),
+            ("spectrum_.values", lambda v: v + np.inf, "spectrum_ does not fit"),
+            ("spectrum_.values", lambda v: -v, "spectrum_ does not fit"),
             ("spectrum_.residuals", lambda v: v.astype(np.float32), "spectrum_ does not fit"),
         ],
     )
