@@ -58,11 +58,10 @@ def angles(A: NDArray[Any], B: NDArray[Any]) -> NDArray[np.float64]:
     return np.degrees(np.arcsin(np.minimum(sines, 1)))[::-1]
 
 
-def compare(n: int, k: int, n_components: int, method: str) -> None:
+def compare(n: int, k: int, n_components: int, method: str, faiss: bool = True) -> None:
     """Print the table for n vectors."""
     X = glove(n)
     exact, exact_seconds = search(X, k + 1, "auto")
-    by_faiss, faiss_seconds = search(X, k + 1, "faiss")
     approximate, approximate_seconds = search(X, k, "pynndescent")
     rows = [
         ("exact", exact[:, :k], k, exact_seconds),
@@ -70,12 +69,14 @@ def compare(n: int, k: int, n_components: int, method: str) -> None:
         ("exact, k + 1", exact, k + 1, exact_seconds),
     ]
     print(f"\nn = {n:,}, k = {k}, {n_components} components, method {method!r}")
-    same = "the same" if np.array_equal(exact, by_faiss) else "NOT the same"
-    print(f"FAISS: {faiss_seconds:.1f} s for {same} neighbours as the exact search")
+    if faiss:
+        by_faiss, faiss_seconds = search(X, k + 1, "faiss")
+        same = "the same" if np.array_equal(exact, by_faiss) else "NOT the same"
+        print(f"FAISS: {faiss_seconds:.1f} s for {same} neighbours as the exact search")
     some = np.sort(np.random.default_rng(0).permutation(n)[:10_000])
     first: tuple[NDArray[Any], Index] | None = None
     head = "neighbours", "search s", "the rest s", "recall", "largest angle", "median", "overlap"
-    print(("{:<14}" + "{:>14}" * 6).format(*head))
+    print(("{:<14}" + "{:>14}" * 6).format(*head), flush=True)
     for name, graph, count, seconds in rows:
         model = LocallyLinearEmbedding(
             n_neighbors=count, n_components=n_components, method=method, disconnected="bridge"
@@ -105,11 +106,13 @@ def main() -> None:
     parser.add_argument("-k", "--n-neighbors", type=int, default=15)
     parser.add_argument("-d", "--n-components", type=int, default=10)
     parser.add_argument("-m", "--method", default="standard")
+    parser.add_argument("--no-faiss", action="store_true", help="leave FAISS out")
     arguments = parser.parse_args()
     _, compiling = search(glove(1000), arguments.n_neighbors, "pynndescent")
     print(f"pynndescent: imported and compiled in {compiling:.0f} s, once in a process")
     for n in arguments.n_samples:
-        compare(n, arguments.n_neighbors, arguments.n_components, arguments.method)
+        faiss = not arguments.no_faiss
+        compare(n, arguments.n_neighbors, arguments.n_components, arguments.method, faiss)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_swiss_roll
 
 from lle_gpu import LocallyLinearEmbedding, estimate_memory
+from lle_gpu.metrics import affine_residual
 
 NEIGHBORS = 12
 
@@ -68,14 +69,6 @@ class HeldMemory:
     def _held() -> int:
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.split("RssAnon:")[1].split()[0])
-
-
-def affine_residual(Y: NDArray[Any], truth: NDArray[Any]) -> float:
-    """What no affine image of Y explains of the true coordinates, relative to their spread."""
-    centred = truth - truth.mean(axis=0)
-    design = np.column_stack([np.ones(len(Y)), Y])
-    rest = centred - design @ np.linalg.lstsq(design, centred, rcond=None)[0]
-    return float(np.linalg.norm(rest) / np.linalg.norm(centred))
 
 
 def main() -> None:
