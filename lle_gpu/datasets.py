@@ -1,4 +1,4 @@
-"""Data to try things on, by name: real images and manifolds whose true coordinates are known.
+"""Data to try things on, by name: real images and manifolds whose true coordinates are known::
 
     from lle_gpu.datasets import load
     data = load("swiss-roll", n_samples=5000)

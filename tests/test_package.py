@@ -25,6 +25,7 @@ MODULES = sorted(
 def test_public_names():
     assert len(lle_gpu.__all__) == len(set(lle_gpu.__all__))
     assert set(lle_gpu.__all__) == {
+        "DimensionEstimate",
         "DisconnectedGraphError",
         "DisconnectedGraphWarning",
         "GpuFallbackWarning",
@@ -33,13 +34,18 @@ def test_public_names():
         "MemoryEstimate",
         "MemoryLimitError",
         "ModelFileError",
+        "NeighborSelection",
+        "RegSelection",
         "estimate_memory",
+        "intrinsic_dimension",
         "load",
         "LocallyLinearEmbedding",
         "Spectrum",
         "__version__",
         "locally_linear_embedding",
         "patch_sklearn",
+        "select_n_neighbors",
+        "select_reg",
         "show_config",
         "unpatch_sklearn",
     }
@@ -96,7 +102,7 @@ def test_importing_brings_no_optional_package():
 
 def test_nothing_imports_upward():
     """Each room imports only from the rooms before it, and from what all share."""
-    shared = {"exceptions", "progress", "parallel"}
+    shared = {"exceptions", "progress", "parallel", "sparse_structure"}
     below = shared | {"cuda"}
     allowed = {
         "cuda": shared,
@@ -105,9 +111,21 @@ def test_nothing_imports_upward():
         "memory": {"constraints", "exceptions"},
         "spectral": below | {"constraints", "neighbors", "memory", "spectral"},
         "kinds": {"cuda"},
-        "arrays": {"constraints", "cuda", "kinds"},
+        "arrays": {"constraints", "cuda", "kinds", "sparse_structure"},
         "backend": {"arrays", "constraints", "neighbors", "spectral"},
         "out_of_sample": shared | {"backend"},
+        "metrics": shared | {"arrays", "neighbors"},
+        "selection": shared
+        | {
+            "arrays",
+            "backend",
+            "constraints",
+            "device",
+            "functional",
+            "kinds",
+            "neighbors",
+            "plot",
+        },
     }
     for path in sorted((ROOT / "lle_gpu").rglob("*.py")):
         room = path.relative_to(ROOT / "lle_gpu").with_suffix("").parts[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import warnings
 
@@ -32,6 +33,7 @@ from lle_gpu import (
 )
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.neighbors.precomputed import neighbor_index
+from lle_gpu.sparse_structure import check_structure
 
 K = 7
 RNG = np.random.default_rng(0)
@@ -71,10 +73,22 @@ def dense_with_any_diagonal():
     return D
 
 
+def padded(index, distance, seed=0):
+    """With -1 at the ends of the rows, where K neighbours or more are before it."""
+    real = np.random.default_rng(seed).integers(K, index.shape[1] + 1, size=(N, 1))
+    real += (index[:, :K] == OWN).any(axis=1)[:, None]  # itself does not count
+    is_real = np.arange(index.shape[1]) < real
+    return np.where(is_real, index, -1), np.where(is_real, distance, -np.inf)
+
+
 FORMS = {
     "pair": lambda: (WIDE, DISTANCE),
     "pair, as many columns as needed": lambda: (WIDE[:, :K], DISTANCE[:, :K]),
     "pair, self first": lambda: with_self(0),
+    "pair without distances": lambda: (WIDE, None),
+    "pair, padded": lambda: padded(WIDE, DISTANCE),
+    "pair, self first, padded": lambda: padded(*with_self(0)),
+    "pair, nothing masked": lambda: (np.ma.array(WIDE), np.ma.array(DISTANCE)),
     "pair in a list": lambda: list(with_self(0)),
     "pair of lists": lambda: tuple(part.tolist() for part in with_self(0)),
     "pair of data frames": lambda: tuple(map(pd.DataFrame, with_self(0))),
@@ -85,6 +99,8 @@ FORMS = {
     "indices, self first": lambda: with_self(0)[0],
     "indices, self in the middle": lambda: with_self(3)[0],
     "indices, self last": lambda: with_self(K + 5)[0],
+    "indices, padded": lambda: padded(WIDE, DISTANCE)[0],
+    "indices, a full ranking": lambda: np.argsort(cdist(X, X), axis=1, kind="stable"),
     "indices written out": lambda: with_self(0)[0].tolist(),
     "int32": lambda: with_self(0)[0].astype(np.int32),
     "uint32": lambda: with_self(0)[0].astype(np.uint32),
@@ -96,6 +112,9 @@ FORMS = {
     "sparse, any order": lambda: shuffled(sparse(*with_self(0))),
     "csc": lambda: sparse(WIDE, DISTANCE).tocsc(),
     "lil": lambda: sparse(WIDE, DISTANCE).tolil(),
+    "dok": lambda: sparse(WIDE, DISTANCE).todok(),
+    "bsr": lambda: sparse(WIDE, DISTANCE).tobsr((1, 1)),
+    "dia": lambda: sp.csr_array(dense()).todia(),
     "sparse, rows of many lengths": lambda: sp.csr_array(
         np.where(dense() <= np.maximum(DISTANCE[:, [K]], 3.0), dense(), 0)
     ),
@@ -189,8 +208,22 @@ def test_faiss_gives_squared_distances_and_int64():
     search.add(points)
     distance, index = search.search(points, K + 3)
     np.testing.assert_array_equal(neighbor_index((index, distance), N, K), EXPECTED)
-    with pytest.raises(ValueError, match="knn, row 0: has the index -1.*FAISS fill up with -1"):
-        neighbor_index(search.search(points, N + 1)[1], N, K, name="knn")
+    for distance, index in (search.search(points, N + 1), search.search(points, N + 9)):
+        assert (index[:, -1] == -1).all()
+        np.testing.assert_array_equal(neighbor_index((index, distance), N, K), EXPECTED)
+        np.testing.assert_array_equal(neighbor_index(index, N, K), EXPECTED)
+
+
+def test_padding_is_left_out_where_enough_is_before_it_alone():
+    index, distance = WIDE.copy(), DISTANCE.copy()
+    index[17, K:], distance[17, K:] = -1, np.inf
+    np.testing.assert_array_equal(neighbor_index((index, distance), N, K), EXPECTED)
+    for columns in (slice(K - 1, None), slice(K, K + 2), slice(0, 1)):
+        index = WIDE.copy()
+        index[17, columns] = -1
+        for graph in (index, (index, DISTANCE)):
+            with pytest.raises(ValueError, match="knn, row 17: has the index -1.*n_neighbors=7"):
+                neighbor_index(graph, N, K, name="knn")
 
 
 def changed(array, row, column, value):
@@ -222,9 +255,37 @@ BAD = {
         r"row 8: has 0 neighbour\(s\)",
     ),
     "negative": (
-        lambda: changed(WIDE, 17, 11, -1),
+        lambda: changed(WIDE, 17, 10, -1),
         ValueError,
         "row 17: has the index -1. pynndescent and FAISS fill up with -1.*search harder",
+    ),
+    "negative at the end": (
+        lambda: changed(WIDE, 17, 11, -2),
+        ValueError,
+        "row 17: has the index -2",
+    ),
+    "masked indices": (
+        lambda: (masked(WIDE, 8, 11), DISTANCE),
+        ValueError,
+        r"row 8: has masked entries, and masks are not read\. Leave out the last columns, down to "
+        r"n_neighbors \+ 1, or use .filled\(value\)",
+    ),
+    "masked distances": (
+        lambda: (WIDE, masked(DISTANCE, 9, 0)),
+        ValueError,
+        "row 9: has masked entries",
+    ),
+    "masked indices alone": (lambda: masked(WIDE, 3, 3), ValueError, "row 3: has masked.*filled"),
+    "masked, dense": (
+        lambda: masked(dense(), 5, 7),
+        ValueError,
+        "row 5: has masked.*as a sparse matrix",
+    ),
+    "integer distances": (
+        lambda: dense().astype(int),
+        ValueError,
+        r"row 0: .*\(An integer array of shape \(250, 250\) is read as indices.*"
+        r"or distances as floats\.\)",
     ),
     "out of range": (
         lambda: (changed(WIDE, 3, 2, 250), DISTANCE),
@@ -310,7 +371,7 @@ BAD = {
         r"indices of shape \(250, 12\) and distances of shape \(250, 11\)",
     ),
     "complex": (lambda: (WIDE, DISTANCE + 0j), ValueError, "distances of dtype complex128"),
-    "no distances": (lambda: (WIDE, None), ValueError, r"distances of shape \(\)"),
+    "no indices": (lambda: (None, DISTANCE), ValueError, "indices that are no array of shape"),
     "connectivity": (
         lambda: kneighbors_graph(X, K + 5),
         ValueError,
@@ -322,6 +383,12 @@ BAD = {
     "sparse indices": (lambda: (sp.csr_array(WIDE), DISTANCE), ValueError, "no array of shape"),
     "words": (lambda: np.array([["a"]]), TypeError, "dtype <U1. Give"),
 }
+
+
+def masked(array, row, column):
+    mask = np.zeros(array.shape, dtype=bool)
+    mask[row, column] = True
+    return np.ma.array(array, mask=mask)
 
 
 def raw(index):
@@ -339,11 +406,130 @@ def test_bad_graphs(name):
     assert type(info.value) is error
 
 
-def test_damaged_sparse_matrix():
-    graph = sparse(WIDE, DISTANCE)
-    graph.indptr[5] = 1000
-    with pytest.raises(ValueError, match="indptr does not ascend"):
-        neighbor_index(graph, N, K)
+def put(graph, part, place, value):
+    """Change a part of a sparse graph, as SciPy lets one."""
+    array = getattr(graph, part)
+    if part == "coords":
+        array, place = array[place[0]], place[1]
+    array[place] = value
+    return graph
+
+
+def cut(graph, part, end):
+    setattr(graph, part, getattr(graph, part)[:end])
+    return graph
+
+
+def doing(graph, change):
+    change(graph)
+    return graph
+
+
+def rows():
+    return sparse(WIDE, DISTANCE)
+
+
+# What SciPy's conversions take as it is: some end the interpreter, some give another graph.
+DAMAGED = {
+    "csr, indptr rises and falls": (
+        lambda: put(rows(), "indptr", 5, 1000),
+        "csr array: indptr falls from 1000 to 72 at place 6",
+    ),
+    "csr, indptr begins late": (lambda: put(rows(), "indptr", 0, 5), "csr array.*start.* 0"),
+    "csr, indptr ends late": (lambda: put(rows(), "indptr", -1, 50_000_000), "csr array.*Las"),
+    "csr, few values": (lambda: cut(rows(), "data", 100), "csr array.*same size"),
+    "csr, few rows": (lambda: cut(rows(), "indptr", 100), "csr array: index pointer size"),
+    "csr, column": (lambda: put(rows(), "indices", 50, 50_000_000), "row 4: .*50000000"),
+    "csc, indptr": (
+        lambda: put(rows().tocsc(), "indptr", 5, 50_000_000),
+        "csc array: indptr falls from 50000000",
+    ),
+    "csc, indptr ends late": (lambda: put(rows().tocsc(), "indptr", -1, 50_000_000), "csc array"),
+    "csc, indptr ends with nothing": (lambda: put(rows().tocsc(), "indptr", -1, 0), "csc.*falls"),
+    "csc, row": (lambda: put(rows().tocsc(), "indices", 50, 50_000_000), "csc array.* < 250"),
+    "csc, negative row": (lambda: put(rows().tocsc(), "indices", 50, -1), "csc array.* >= 0"),
+    "csc, float indices": (
+        lambda: doing(rows().tocsc(), lambda g: setattr(g, "indices", g.indices + 0.5)),
+        "csc array: indices is of dtype float64, and must be integers",
+    ),
+    "bsr, column": (
+        lambda: put(rows().tobsr((1, 1)), "indices", 50, 50_000_000),
+        "bsr array.*< 250",
+    ),
+    "bsr, indptr": (
+        lambda: put(rows().tobsr((5, 5)), "indptr", 2, 10**6),
+        "bsr array: indptr falls",
+    ),
+    "coo, row": (
+        lambda: put(rows().tocoo(), "coords", (0, 3), 2**30),
+        r"coo array: coords\[0\] has the index 1073741824, which must be from 0 to 249",
+    ),
+    "coo, negative row": (lambda: put(rows().tocoo(), "coords", (0, 3), -1), r"coo.*the index -1"),
+    "coo, column": (
+        lambda: put(rows().tocoo(), "coords", (1, 15), 2**30),
+        "row 1: has the index 10",
+    ),
+    "coo, few values": (lambda: cut(rows().tocoo(), "data", 100), r"coo .*\(3000,\).*\(100,\)"),
+    "lil, indices": (
+        lambda: put(rows().tolil(), "rows", 3, [1, 2, 3]),
+        "lil array: row 3 has 3 indices and 12 values",
+    ),
+    "lil, values": (
+        lambda: put(rows().tolil(), "data", 4, [1.0]),
+        "lil.* row 4 has 12 ind.* and 1 v",
+    ),
+    "lil, column": (
+        lambda: put(rows().tolil(), "rows", 3, [2**30, *range(11)]),
+        "lil array: row 3 has the index 1073741824",
+    ),
+    "lil, no list": (
+        lambda: put(rows().tolil(), "rows", 3, None),
+        "lil array: rows is not one list",
+    ),
+    "lil, few rows": (lambda: cut(rows().tolil(), "rows", 9), "lil array: rows is not one list"),
+    "dok, column": (
+        lambda: doing(rows().todok(), lambda g: g._dict.update({(3, 2**30): 1.0})),
+        "dok array.*1073741824",
+    ),
+    "dok, key": (lambda: doing(rows().todok(), lambda g: g._dict.update({5: 1.0})), "dok array"),
+    "dia, offsets": (
+        lambda: put(sp.csr_array(dense()).todia(), "offsets", 0, 2**31 - 1),
+        "dia.*of",
+    ),
+    "dia, a diagonal twice": (
+        lambda: put(sp.csr_array(dense()).todia(), "offsets", 0, 1),
+        "dia array: offsets has a diagonal twice",
+    ),
+    "dia, few values": (lambda: cut(sp.csr_array(dense()).todia(), "data", 9), r"dia.*\(9, "),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_sparse_graphs(name, monkeypatch):
+    """Refused before anything is converted: a conversion here would be a crash elsewhere."""
+    make, says = DAMAGED[name]
+    graph = make()
+
+    def convert(self, *_, **options):
+        raise AssertionError("a damaged graph was about to be converted")
+
+    # A coo_array's tocoo is itself, and a dok_array's goes through Python's objects.
+    for method in ("tocsr", "tocsc", "toarray", "tocoo")[: 3 if graph.format in "coo dok" else 4]:
+        monkeypatch.setattr(type(graph), method, convert)
+    with pytest.raises(ValueError, match=f"^knn_graph.*{says}") as info:
+        LocallyLinearEmbedding(n_neighbors=K).fit(X, knn_graph=graph)
+    assert type(info.value) is ValueError
+
+
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+@pytest.mark.parametrize("format", ["csr", "csc", "bsr", "coo", "lil", "dok", "dia"])
+def test_sound_structures_of_all_formats_pass(format, kind):
+    dense = np.array([[0.0, 1, 0, 2], [0, 0, 0, 0], [3, 0, 0, 4], [0, 5, 0, 0]])
+    for values in (dense, np.zeros((4, 4)), np.zeros((4, 0)), dense[:, :3]):
+        graph = getattr(sp, f"{format}_{kind}")(values)
+        before = copy.deepcopy(graph)
+        check_structure(graph, "graph")
+        assert (before != graph).nnz == 0
 
 
 def test_exactly_enough_connectivity_will_do():

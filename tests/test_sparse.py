@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import subprocess
 import sys
@@ -217,6 +218,29 @@ def test_constraints_are_those_of_dense_points(name, method):
     np.testing.assert_allclose(F, G, rtol=0, atol=1e-10 * np.abs(G).max())
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_modified_finds_each_point_s_directions_once(kind, monkeypatch):
+    """They wait for eta, which needs all points, in the rows' own memory."""
+    module = importlib.import_module("lle_gpu.constraints.cpu.modified")
+    X, k = WELL_POSED["k < d"]
+    index = reference.neighbors(X.toarray(), k)
+    X = X if kind == "sparse" else X.toarray()
+    expected = module.modified(X, index, 2).rows
+    seen = {"differences": 0, "principal_directions": 0}
+
+    def counting(name, whole):
+        def call(first, *others):
+            seen[name] += first.shape[0]
+            return whole(first, *others)
+
+        return call
+
+    for name in seen:
+        monkeypatch.setattr(module, name, counting(name, getattr(module, name)))
+    np.testing.assert_array_equal(module.modified(X, index, 2, n_jobs=1).rows, expected)
+    assert seen == {"differences": X.shape[0], "principal_directions": X.shape[0]}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_constraints_on_empty_and_repeated_rows(method):
     X = EXACT["empty and repeated rows"]
@@ -403,6 +427,15 @@ def damaged(what):
     elif what == "column of csc":
         X = sp.csc_array(X)
         X.indices[5] = 10**6
+    elif what == "row of coo":
+        X = sp.coo_array(X)
+        X.coords[0][5] = 10**6
+    elif what == "start of csc":
+        X = sp.csc_array(X)
+        X.indptr[1:-1], X.indptr[-1] = 10**6, 0
+    elif what == "row of lil":
+        X = sp.lil_array(X)
+        X.rows[3] = [1]
     else:
         X.data[5] = what
     return X
@@ -421,6 +454,9 @@ def like(module, name, **methods):
         (damaged("negative column"), ValueError, "not a valid sparse csr array.*indices"),
         (damaged("start"), ValueError, "not a valid sparse csr array.*indptr"),
         (damaged("column of csc"), ValueError, "not a valid sparse csc array.*indices"),
+        (damaged("start of csc"), ValueError, "^X is not a valid sparse csc array.*indptr falls"),
+        (damaged("row of coo"), ValueError, r"not a valid sparse coo array: coords\[0\].*1000000"),
+        (damaged("row of lil"), ValueError, "not a valid sparse lil array: row 3 has 1 indices"),
         (
             sp.csr_array((np.full(120, 1e308), np.zeros(120, int), np.arange(0, 121, 2)), (60, 5)),
             ValueError,
@@ -453,7 +489,7 @@ def test_bad_data(data, error, says):
         locally_linear_embedding(data, n_neighbors=5, n_components=2)
 
 
-@pytest.mark.parametrize("damage", [np.nan, np.inf, "column"])
+@pytest.mark.parametrize("damage", [np.nan, np.inf, "column", "row of coo"])
 def test_bad_new_points(damage):
     model = LocallyLinearEmbedding().fit(counts(60, 50, 8))
     with pytest.raises(ValueError, match="NaN|infinity|not a valid sparse"):

@@ -125,6 +125,11 @@ def abilities():
 
         plot_embedding(fitted.embedding_)
 
+    def shaded():
+        from lle_gpu.plot import plot_embedding
+
+        plot_embedding(fitted.embedding_, renderer="datashader")
+
     def output(kind):
         def run():
             model = clone(fitted).set_params(output_type=kind)
@@ -153,6 +158,7 @@ def abilities():
         "command": command(*embed, "--save", "cli.lle", "-o", "out.csv"),
         "command transform": command("transform", "cli.lle", "out.npy", "-o", "placed.npz"),
         "matplotlib: picture": picture,
+        "datashader: picture": shaded,
         "matplotlib: command": command(*embed, "--plot", "picture.png"),
         "pyarrow: command": command(*embed, "-o", "out.parquet"),
         "pandas: output": output("pandas"),
@@ -168,7 +174,7 @@ def abilities():
 
 
 # Seconds each, to import or to compile: what a run leaves out that does not hide them.
-SLOW = ("torch", "pynndescent")
+SLOW = ("torch", "pynndescent", "datashader")
 # What scikit-learn imports by itself where it is there.
 BROUGHT_ALONG = ("pandas", "pyarrow")
 

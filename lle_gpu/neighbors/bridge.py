@@ -7,8 +7,16 @@ The rule, for every closed class but the one that holds most points:
 - in place of their farthest ones;
 
 and again while several closed classes are left: two may have been tied to each other alone. Outside
-are the points that lead elsewhere; those that only lead back into the class would not open it. All
-other rows of the index stay as they are.
+are the points that lead elsewhere; those that only lead back into the class would not open it.
+
+Where each point must be somebody's neighbour, one that is not takes the place of the farthest
+neighbour of its own nearest neighbour in whose row nothing has been replaced yet. In many
+dimensions a few hubs are the neighbours of most points: those that find no such row among their own
+neighbours go to the nearest point that has one. A row that is about several such points has too few
+constraints to hold them and tie them to the rest: data with six hubs kept more null vectors with
+two or three of them a row than with one.
+
+All other rows of the index stay as they are.
 
 Why so many: a class tied at a single point can still turn and stretch about it at little cost (an
 affine image of n_components coordinates is fixed by the values at n_components + 1 points). Why
@@ -35,6 +43,8 @@ __all__ = ["bridge", "nearest_with_another_label"]
 
 Index = NDArray[np.int64]
 SearchIn = Callable[[NDArray[Any]], Any]
+# Answers of one search for points with room.
+SEARCHED = 1 << 22
 
 
 def bridge(
@@ -57,7 +67,7 @@ def bridge(
         Points (m, d) -> a search over them, with ``kneighbors``.
     hold_all : bool
         Whether to make each point somebody's neighbour, too (for methods whose constraints do not
-        include the point itself): it becomes a neighbour of its own nearest point.
+        include the point itself): it becomes a neighbour of its own nearest point with room.
 
     Returns
     -------
@@ -69,8 +79,9 @@ def bridge(
     Raises
     ------
     DisconnectedGraphError
-        If every neighbour in a class has been replaced and it is still closed, which takes a very
-        small k.
+        If every neighbour in a class has been replaced and it is still closed, or if every
+        neighbour of all points has been and one of them is still nobody's: both take a very small
+        k.
     """
     k = index.shape[1]
     n_points = n_components + 1
@@ -86,9 +97,9 @@ def bridge(
             kept = classes.labels[main]
             labels = np.where(several | (nearest == kept), 0, nearest + 1)
             in_class = (classes.labels >= 0) & (classes.labels != kept)
-            points = rows.with_room(np.flatnonzero(in_class))
+            points = rows.with_room(np.flatnonzero(in_class), k)
             if len(np.unique(labels[points])) < len(classes) - 1:
-                raise _no_room(k)
+                raise _no_room(k, "of a closed class, which is still closed")
             distance, outside = nearest_with_another_label(X, labels, points, n_outside, search_in)
             order = np.lexsort((points, distance[:, 0], labels[points]))
             sorted_labels = labels[points[order]]
@@ -96,13 +107,32 @@ def bridge(
             for i in order[rank_in_class < n_points]:
                 rows.replace_farthest(int(points[i]), outside[i][np.isfinite(distance[i])])
         elif hold_all and len(classes.unreferenced):
-            for point in classes.unreferenced:
-                holders = rows.with_room(rows.index[point])
-                if len(holders) == 0:
-                    raise _no_room(k)
-                rows.replace_farthest(int(holders[0]), np.array([point]))
+            _hold(X, rows, classes.unreferenced, search_in)
         else:
             return rows.index, rows.changed
+
+
+def _hold(X: NDArray[Any], rows: _Rows, points: Index, search_in: SearchIn) -> None:
+    """Make each of the points, which are nobody's neighbour, one of a row that has none such yet.
+
+    First of its own nearest neighbour with room. For those that find none there, all points with
+    room are searched, again as long as others have taken that room meanwhile: for twice as many at
+    a time, so that few searches do where all go to the same place. Only where too few points have
+    room does a row take a second.
+    """
+    n, k = rows.index.shape
+    count, most = k, 1
+    waiting = rows.give_holders(points, rows.index[points], most)
+    while len(waiting):
+        room = rows.with_room(np.arange(n), most)
+        if len(room) < 2:  # the one may be the point that waits
+            most += 1
+            if most > k:
+                raise _no_room(k, "of all points, and some are still nobody's neighbour")
+            continue
+        count = min(2 * count, max(k + 1, SEARCHED // len(waiting)), len(room))
+        _, near = search_in(X[room]).kneighbors(X[waiting], count)
+        waiting = rows.give_holders(waiting, room[near], most)
 
 
 def nearest_with_another_label(
@@ -170,17 +200,30 @@ class _Rows:
         self.index = index.copy()
         self._times_referenced = np.bincount(index.ravel(), minlength=len(index))
         self._added: dict[int, set[int]] = {}
+        self._n_added = np.zeros(len(index), dtype=np.int64)
 
     @property
     def changed(self) -> Index:
         """The rows that were changed, ascending."""
         return np.array(sorted(self._added), dtype=np.int64)
 
-    def with_room(self, rows: NDArray[np.integer]) -> Index:
-        """Those of the rows that have a neighbour left to replace."""
-        k = self.index.shape[1]
-        full = [row for row, added in self._added.items() if len(added) == k]
-        return rows[~np.isin(rows, full)].astype(np.int64, copy=False)
+    def with_room(self, rows: NDArray[np.integer], most: int) -> Index:
+        """Those of the rows of which fewer than ``most`` neighbours have been replaced."""
+        return rows[self._n_added[rows] < most].astype(np.int64, copy=False)
+
+    def give_holders(self, points: Index, near: NDArray[np.integer], most: int) -> Index:
+        """Put each of the points (m,) into the first row of its (m, c) that has room.
+
+        Those are returned that found none. A point is no neighbour of its own.
+        """
+        waiting = []
+        for point, candidates in zip(points.tolist(), near, strict=True):
+            holders = self.with_room(candidates[candidates != point], most)
+            if len(holders):
+                self.replace_farthest(int(holders[0]), np.array([point]))
+            else:
+                waiting.append(point)
+        return np.array(waiting, dtype=np.int64)
 
     def replace_farthest(self, row: int, points: NDArray[np.integer]) -> None:
         """Put points, nearest first, in the place of the row's farthest own neighbours.
@@ -201,11 +244,12 @@ class _Rows:
             self._times_referenced[leaving] -= 1
             self._times_referenced[point] += 1
         self.index[row] = neighbors
+        self._n_added[row] = len(added)
 
 
-def _no_room(k: int) -> DisconnectedGraphError:
+def _no_room(k: int, where: str) -> DisconnectedGraphError:
+    more = "to 4 or more" if k < 4 else f"above {k}"
     return DisconnectedGraphError(
-        f"disconnected='bridge' has replaced all neighbours of the points that it may change "
-        f"(n_neighbors={k}), and the neighbour graph is still in pieces. Raise n_neighbors to 4 or "
-        "more, or use disconnected='largest' or 'warn'."
+        f"disconnected='bridge' has replaced all neighbours (n_neighbors={k} a point) {where}. "
+        f"Raise n_neighbors {more}, or use disconnected='largest' or 'warn'."
     )

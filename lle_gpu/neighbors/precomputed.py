@@ -2,7 +2,7 @@
 
 The forms are those that cuML's UMAP and TSNE take, and indices alone:
 
-- ``(indices, distances)``, two arrays (n, k');
+- ``(indices, distances)``, two arrays (n, k'); distances may be None;
 - ``indices`` (n, k'), integers, nearest first;
 - a sparse n x n matrix of distances, whose stored entries in row i are the neighbours of point i
   (stored zeros, too: duplicates have distance 0);
@@ -10,7 +10,9 @@ The forms are those that cuML's UMAP and TSNE take, and indices alone:
 
 So what cuML, cuVS, FAISS, pynndescent and scikit-learn give can be passed on. The point itself is
 left out wherever it stands; of the others the k nearest are taken, by the given distances, ties by
-index; without distances the first k. Everything else is an error that names the row.
+index; without distances the first k. Indices of -1 at a row's end stand for neighbours that were
+not found (as pynndescent and FAISS give them), and do no harm after enough that were. Everything
+else is an error that names the row.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+
+from lle_gpu.sparse_structure import check_structure
 
 __all__ = ["neighbor_index"]
 
@@ -60,8 +64,10 @@ def neighbor_index(
         If it is none of the forms.
     ValueError
         If it is of another number of points, if a row has too few neighbours, if an index is
-        negative, out of range or comes twice, or if a distance is NaN, infinite, negative or (with
-        indices) smaller than the one before it. The message names the first such row.
+        negative (-1 after enough others is not), out of range or comes twice, if a distance is NaN,
+        infinite, negative or (with indices) smaller than the one before it, if an entry is masked,
+        or if the parts of a sparse matrix do not fit together. The message names the first such
+        row.
 
     Examples
     --------
@@ -77,12 +83,21 @@ def neighbor_index(
     if isinstance(graph, (tuple, list)) and not _is_rows(graph):
         if len(graph) != 2:
             raise TypeError(f"{name} is a {type(graph).__name__} of {len(graph)}. {FORMS}.")
-        indices, distances = map(_on_host, graph)
-        return _from_lists(indices, distances, check)
+        for part in graph:
+            check.masks(part, "Leave out the last columns, down to n_neighbors + 1")
+        indices, distances = graph
+        distances = None if distances is None else _on_host(distances)
+        return _from_lists(_on_host(indices), distances, check)
+    check.masks(graph, "Leave such columns out, or give the distances as a sparse matrix")
     graph = _on_host(graph)
     if issparse(graph):
         return _from_sparse(graph, check)
     if graph.dtype.kind in "iu":
+        if graph.shape == (n_samples, n_samples):
+            check.hint = (
+                f" (An integer array of shape {graph.shape} is read as indices, nearest first: "
+                "give those, or distances as floats.)"
+            )
         return _from_lists(graph, None, check)
     return _from_dense(graph, check)
 
@@ -92,12 +107,22 @@ class _Checks:
 
     def __init__(self, name: str, n: int, k: int) -> None:
         self.name, self.n, self.k = name, n, k
+        self.hint = ""  # at the end of every message
 
     def fail(self, what: str) -> NoReturn:
-        raise ValueError(f"{self.name} {what}")
+        raise ValueError(f"{self.name} {what}{self.hint}")
 
     def fail_at(self, row: int, what: str) -> NoReturn:
-        raise ValueError(f"{self.name}, row {row}: {what}")
+        raise ValueError(f"{self.name}, row {row}: {what}{self.hint}")
+
+    def masks(self, array: Any, instead: str) -> None:
+        """No masked entries: what is under a mask would be taken for a neighbour."""
+        if np.ma.is_masked(array):
+            self.fail_at(
+                int(np.argwhere(np.ma.getmaskarray(array))[0, 0]),
+                f"has masked entries, and masks are not read. {instead}, or use .filled(value) "
+                "where you know what belongs there (-1 for the index of one that was not found).",
+            )
 
     def rows(self, count: int) -> None:
         """As many rows as X."""
@@ -131,8 +156,8 @@ class _Checks:
             self.fail_at(
                 row,
                 f"has the index {value}. pynndescent and FAISS fill up with -1 what they did not "
-                "find: have them search harder, or leave out the last columns, down to "
-                "n_neighbors + 1.",
+                f"find, which is left out where it comes after n_neighbors={self.k} others: have "
+                "them search harder, or take a smaller n_neighbors.",
             )
         self.fail_at(row, f"has the index {value}; with {self.n} points they end at {self.n - 1}.")
 
@@ -174,15 +199,17 @@ def _from_lists(index: NDArray[Any], distance: NDArray[Any] | None, check: _Chec
     n, width = index.shape
     check.rows(n)
     rows = np.broadcast_to(np.arange(n)[:, None], index.shape)
-    check.indices(rows, index)
+    is_own = index == rows
+    padding = _padding(index, is_own, check.k)
+    check.indices(rows, np.where(padding, 0, index))
     index = index.astype(np.int64, copy=False)
     ascending = np.sort(index, axis=1)
-    twice = np.argwhere(ascending[:, 1:] == ascending[:, :-1])
+    twice = np.argwhere((ascending[:, 1:] == ascending[:, :-1]) & (ascending[:, 1:] >= 0))
     if len(twice):
         check.once(int(twice[0, 0]), int(ascending[tuple(twice[0])]))
-    is_own = index == rows
-    check.enough(width - is_own.sum(axis=1))
-    order = np.argsort(is_own, axis=1, kind="stable")  # itself to the end
+    left_out = is_own | padding
+    check.enough(width - left_out.sum(axis=1))
+    order = np.argsort(left_out, axis=1, kind="stable")  # to the end
     index = np.take_along_axis(index, order, axis=1)
     if distance is None:
         return index[:, : check.k].copy()
@@ -192,8 +219,8 @@ def _from_lists(index: NDArray[Any], distance: NDArray[Any] | None, check: _Chec
             "must be of one shape."
         )
     check.kind(distance)
-    check.distances(rows, np.where(is_own, 0, distance))
-    distance = np.take_along_axis(np.where(is_own, np.inf, distance), order, axis=1)
+    check.distances(rows, np.where(left_out, 0, distance))
+    distance = np.take_along_axis(np.where(left_out, np.inf, distance), order, axis=1)
     falls = np.argwhere(distance[:, 1:] < distance[:, :-1])
     if len(falls):
         row, column = map(int, falls[0])
@@ -203,6 +230,15 @@ def _from_lists(index: NDArray[Any], distance: NDArray[Any] | None, check: _Chec
             "They must ascend: sort each row by distance, and its indices with it.",
         )
     return _nearest(index, distance, check.k)
+
+
+def _padding(index: NDArray[Any], is_own: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+    """Where -1 stands for nothing: at the ends of rows that have k neighbours before it."""
+    unknown = index == -1
+    if not unknown.any():
+        return unknown
+    at_end = np.logical_and.accumulate(unknown[:, ::-1], axis=1)[:, ::-1]
+    return at_end & ((~(at_end | is_own)).sum(axis=1, keepdims=True) >= k)
 
 
 def _nearest(index: Index, distance: NDArray[Any], k: int) -> Index:
@@ -224,11 +260,10 @@ def _from_sparse(graph: Any, check: _Checks) -> Index:
         check.fail(f"is sparse, of shape {graph.shape}, and must be (n_samples, n_samples).")
     check.rows(graph.shape[0])
     n, k = check.n, check.k
-    if graph.format == "csr":  # by hand: what is wrong in it is to be found below
-        counts = np.diff(graph.indptr)
-        if (counts < 0).any() or graph.indptr[-1] > len(graph.indices):
-            check.fail("is a sparse matrix whose indptr does not ascend to its end: it is damaged.")
-        rows, nnz = np.repeat(np.arange(n), counts), graph.indptr[-1]
+    by_row = graph.format in ("csr", "coo")  # wrong columns are found below, and their rows
+    check_structure(graph, check.name, columns=not by_row)
+    if graph.format == "csr":
+        rows, nnz = np.repeat(np.arange(n), np.diff(graph.indptr)), graph.indptr[-1]
         index, distance = graph.indices[:nnz].astype(np.int64), graph.data[:nnz]
     else:
         entries = graph.tocoo()  # which keeps stored zeros and duplicates

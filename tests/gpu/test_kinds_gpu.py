@@ -11,7 +11,7 @@ import pytest
 from conftest import METHODS, make_manifold
 from numpy.testing import assert_array_equal
 
-from lle_gpu import LocallyLinearEmbedding, locally_linear_embedding
+from lle_gpu import LocallyLinearEmbedding, locally_linear_embedding, metrics
 
 from . import fake_cudf, fake_torch
 
@@ -297,3 +297,13 @@ class TestOutputType:
     def test_cuml_is_not_imported_for_it(self):
         LocallyLinearEmbedding().fit_transform(np.random.default_rng(0).normal(size=(30, 3)))
         assert "cuml" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", ["cupy", "interface", "dlpack"])
+def test_metrics_take_what_is_on_the_device(world, kind):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 3)), rng.normal(size=(60, 2))
+    x, y = world.make(kind, X), world.make(kind, Y)
+    assert metrics.scores(x, y) == metrics.scores(X, Y)
+    assert metrics.affine_residual(y, x) == metrics.affine_residual(Y, X)
+    assert_array_equal(metrics.effective_support(y), metrics.effective_support(Y))

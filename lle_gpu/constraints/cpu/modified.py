@@ -68,21 +68,21 @@ def modified(
     p = min(k, X.shape[1])
     values = np.empty((n, p))
     rows = np.empty((n, k, k + 1))
-    bytes_per_row = 8 * k * (2 * typical_width(X, k) + 4 * k + p)
+    # eta needs all points. Until it is known, w_i and U (k x p, p <= k) wait where their point's
+    # rows go in the end, so that they take no memory of their own.
+    w, U = rows[:, :, 0], rows[:, :, 1 : 1 + p]
 
     def measure(chunk: slice) -> None:
-        values[chunk] = principal_directions(differences(X[chunk], X, index[chunk]))[1]
+        Z = differences(X[chunk], X, index[chunk])
+        w[chunk] = local_weights(Z, reg)
+        U[chunk], values[chunk] = principal_directions(Z)
 
-    # eta needs all points. The directions are found again afterwards: keeping them would take
-    # n x k x d numbers.
-    for_each_chunk(measure, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs, quiet=True)
+    bytes_per_row = 8 * k * (2 * typical_width(X, k) + 4 * k + p)
+    for_each_chunk(measure, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs)
     n_leading = k - _almost_null_sizes(values, k, n_components)
 
     def combine(chunk: slice) -> None:
-        Z = differences(X[chunk], X, index[chunk])
-        w = local_weights(Z, reg)
-        U, _ = principal_directions(Z)
-        leading = np.where(np.arange(p) < n_leading[chunk, None, None], U, 0.0)
+        leading = np.where(np.arange(p) < n_leading[chunk, None, None], U[chunk], 0.0)
         P = -(leading @ leading.transpose(0, 2, 1))
         P[:, range(k), range(k)] += 1.0
         ones = P.sum(axis=2)  # P 1
@@ -95,10 +95,11 @@ def modified(
             # V^T 1 = 0, so H is the identity, and V H 1 = V 1 depends on the basis V: any vector
             # of norm sqrt(s) in V's span will do.
             scaled[flat] = _any_direction(P[flat], s[flat])
+        towards = ((1.0 - alpha)[:, None] * scaled)[:, :, None] * w[chunk, None, :]
+        rows[chunk, :, 1:] = -P - towards
         rows[chunk, :, 0] = scaled
-        rows[chunk, :, 1:] = -P - ((1.0 - alpha)[:, None] * scaled)[:, :, None] * w[:, None, :]
 
-    for_each_chunk(combine, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs)
+    for_each_chunk(combine, n, bytes_per_row=8 * k * (p + 5 * k), n_jobs=n_jobs, quiet=True)
     own = np.arange(n, dtype=index.dtype)[:, None]
     return Constraints(np.concatenate([own, index], axis=1), rows)
 
