@@ -7,7 +7,6 @@ canonical format, and are never made dense as a whole.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -22,6 +21,7 @@ from sklearn.utils.validation import validate_data
 from lle_gpu.constraints import METHODS
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
+from lle_gpu.exceptions import warn_user
 from lle_gpu.kinds import (
     as_kind_of,
     check_finite_columns,
@@ -145,11 +145,10 @@ def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
     labels = given or fitted or []
     if labels != list(range(len(labels))):
         has, was = ("has", "without") if fitted is None else ("does not have", "with")
-        warnings.warn(  # as scikit-learn, beside whose warnings this one stands
+        warn_user(
             f"X {has} column names, but {type(estimator).__name__} was fitted {was} "
             f"({listed(labels)}): their order cannot be checked.",
             UserWarning,
-            stacklevel=5,  # the caller of transform(), which scikit-learn wraps
         )
 
 

@@ -111,7 +111,7 @@ def test_nothing_imports_upward():
         "memory": {"constraints", "exceptions"},
         "spectral": below | {"constraints", "neighbors", "memory", "spectral"},
         "kinds": {"cuda"},
-        "arrays": {"constraints", "cuda", "kinds", "sparse_structure"},
+        "arrays": {"constraints", "cuda", "exceptions", "kinds", "sparse_structure"},
         "backend": {"arrays", "constraints", "neighbors", "spectral"},
         "out_of_sample": shared | {"backend"},
         "metrics": shared | {"arrays", "neighbors"},
