@@ -9,11 +9,26 @@ import pytest
 from sklearn.datasets import load_digits, make_s_curve, make_swiss_roll
 from threadpoolctl import threadpool_limits
 
+from lle_gpu.spectral import cpu
+from lle_gpu.spectral.cpu import pardiso, shift_invert
+
 # The references are many small decompositions, on which BLAS's threads only wait for one another:
 # two test runs side by side would take ten times as long. Subprocesses get it by the environment.
 threadpool_limits(limits=1, user_api="blas")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def no_mkl(request, monkeypatch):
+    """SuperLU, which everyone has, makes the factors; tests marked ``mkl`` may have MKL's."""
+    if not request.node.get_closest_marker("mkl"):
+        for module in (cpu, pardiso, shift_invert):
+            monkeypatch.setattr(module, "find_mkl", _no_mkl)
+
+
+def _no_mkl():
+    """None: as where MKL is not installed."""
 
 
 def five_dimensional_manifold(n, random_state=0):

@@ -240,6 +240,7 @@ class TestFactorisation:
 
 
 class TestTheComparison:
+    @pytest.mark.mkl
     def test_orders(self, monkeypatch, capsys):
         monkeypatch.setitem(orders.CASES, "small", ("swiss-roll", 600, "ltsa", 10, 2))
         orders.main(["small"])

@@ -23,6 +23,7 @@ from lle_gpu.spectral.cpu.factorisation import Factorisation
 from lle_gpu.spectral.cpu.pardiso import Pardiso, PardisoError, find_mkl
 from lle_gpu.spectral.cpu.shift_invert import SquareInverse, SymmetricInverse, factorise
 
+pytestmark = pytest.mark.mkl
 needs_mkl = pytest.mark.skipif(find_mkl() is None, reason="MKL is not installed ([fast-cpu])")
 
 

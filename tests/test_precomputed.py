@@ -224,6 +224,10 @@ def test_padding_is_left_out_where_enough_is_before_it_alone():
         for graph in (index, (index, DISTANCE)):
             with pytest.raises(ValueError, match="knn, row 17: has the index -1.*n_neighbors=7"):
                 neighbor_index(graph, N, K, name="knn")
+    index = with_self(0)[0]
+    index[17, K:] = -1  # itself is none of those that are enough
+    with pytest.raises(ValueError, match="knn, row 17: has the index -1"):
+        neighbor_index(index, N, K, name="knn")
 
 
 def changed(array, row, column, value):

@@ -17,8 +17,8 @@ the spectrum of B alone: a hundred products do what takes thousands.
 
 Rounding. In a bad order the factors overflow, or cancel: Leja's order keeps every partial product
 small. At a root that stands apart from all others the product of the other factors is large, and so
-is the rounding there: such a root is repeated, once for each 10^14 or part of it beyond 10^4.
-Single precision then does, at half of the memory traffic.
+is the rounding there: such a root is repeated, once for each 10^14 or part of it beyond 10^4 (in
+double precision; 10^6 in single). Single precision then does, at half of the memory traffic.
 
 J. Loe, H. Thornquist, E. Boman: Polynomial preconditioned GMRES in Trilinos. SIAM PP (2020).
 J. Loe, R. Morgan: Toward efficient polynomial preconditioning for GMRES. Numer. Linear Algebra
@@ -51,9 +51,9 @@ Multiply = Callable[[Float, Then], None]
 STRIDE = 8
 # A root so much smaller than the largest is rounding's, where a space has ended.
 SMALLEST_ROOT = 1e-5
-# Decimal digits that a factor may be larger than 1 at a root; and those that one more copy of the
-# root takes away.
-DIGITS, DIGITS_OF_A_COPY = 4.0, 14.0
+# Decimal digits that a factor may be larger than 1 at a root; and which part of a number's digits
+# one more copy of the root takes away.
+DIGITS, DIGITS_OF_A_COPY = 4.0, 0.9
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ def gmres_polynomial(
                 roots = _harmonic_ritz_values(H[: m + 1, :m])
                 sizes = np.abs(roots)
                 sound = sizes.min() > SMALLEST_ROOT * sizes.max()
-                return Polynomial(_ordered(roots), residual) if sound else None
+                exact = -np.log10(np.finfo(start.dtype).eps)
+                return Polynomial(_ordered(roots, exact), residual) if sound else None
         if ended:
             return None
         basis[m] = w / length
@@ -194,15 +195,18 @@ def _harmonic_ritz_values(H: Float) -> Complex:
     return np.linalg.eigvals(G).astype(complex)
 
 
-def _ordered(roots: Complex) -> Complex:
-    """One root of each conjugate pair, those that stand apart repeated, in Leja's order."""
+def _ordered(roots: Complex, exact: float) -> Complex:
+    """One root of each conjugate pair, those that stand apart repeated, in Leja's order.
+
+    Numbers have ``exact`` digits.
+    """
     upper = roots[roots.imag >= 0]
     points = []
     for root in upper:
         ratios = np.abs(1 - root / roots)
         ratios[np.abs(roots - root).argmin()] = 1
         digits = np.log10(np.maximum(ratios, np.finfo(float).tiny)).sum()
-        copies = 1 + max(0, int(np.ceil((digits - DIGITS) / DIGITS_OF_A_COPY)))
+        copies = 1 + max(0, int(np.ceil((digits - DIGITS) / (DIGITS_OF_A_COPY * exact))))
         points += [root] * copies
     every = np.array(points)
     # Copies a little apart: a distance of 0 would put them last, together.
