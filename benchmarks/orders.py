@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, int, str, int, int]] = {
     "roll-ltsa-20k": ("swiss-roll", 20_000, "ltsa", 12, 2),
     "roll-ltsa-100k": ("swiss-roll", 100_000, "ltsa", 12, 2),
     "cube3-standard-20k": ("cube3", 20_000, "standard", 12, 2),
+    "cube3-ltsa-20k": ("cube3", 20_000, "ltsa", 14, 2),
     "cube5-standard-10k": ("cube5", 10_000, "standard", 14, 2),
 }
 
