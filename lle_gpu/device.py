@@ -178,6 +178,7 @@ def show_config(*, imports: bool = False) -> str:
     lines.append("optional")
     for name, purpose, extra in (
         ("matplotlib", "pictures", "plot"),
+        ("datashader", "pictures of more than 200,000 points", "datashader"),
         ("tqdm", "progress bars", "plot"),
         ("ipywidgets", "progress bars in notebooks", "notebook"),
         ("pyarrow", "Parquet files", "plot"),

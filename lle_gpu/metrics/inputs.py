@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from lle_gpu.arrays import as_points, check_range, to_host
 
 __all__ = ["as_named_points", "as_values"]
 
+METRICS = "lle_gpu.metrics"
+
 
 def as_named_points(array: Any, name: str, *, least: int = 1) -> Any:
     """As :func:`lle_gpu.arrays.as_points`, on the host, with the array's name in errors.
@@ -21,11 +24,11 @@ def as_named_points(array: Any, name: str, *, least: int = 1) -> Any:
     ValueError, TypeError
     """
     try:
-        points = as_points(array, estimator="lle_gpu.metrics", least=least)
+        points = as_points(array, estimator=METRICS, least=least)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(_of(name, error)) from error
     except TypeError as error:
-        raise TypeError(f"{name}: {error}") from error
+        raise TypeError(_of(name, error)) from error
     return points if issparse(points) else to_host(points)
 
 
@@ -42,5 +45,14 @@ def as_values(array: Any, name: str) -> NDArray[np.float64]:
     try:
         check_range(points)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(_of(name, error)) from error
     return points.astype(np.float64)
+
+
+def _of(name: str, error: Exception) -> str:
+    """What the error says of X, said of the array of that name.
+
+    Without scikit-learn's advice about estimators that take missing values.
+    """
+    said = re.sub(r"\bX\b", name, str(error).partition(f"\n{METRICS} does not accept")[0])
+    return said if re.search(rf"\b{name}\b", said) else f"{name}: {said}"
