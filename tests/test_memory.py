@@ -116,7 +116,7 @@ print(peak)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_estimate_bounds_the_peak_of_a_fresh_process(method):
     """Without a factorisation; within a factor of 4, so that the figure is of use."""
-    n, k = 20_000, 12
+    n, k = 10_000, 12
     command = [sys.executable, "-W", "ignore", "-c", PEAK, method, "chebyshev", str(n), str(k)]
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     estimate = estimate_memory((n, 3), n_neighbors=k, method=method)

@@ -86,16 +86,21 @@ def test_the_cpus_vectors(gpu, method, solver):
 
 
 @pytest.mark.parametrize("q", [1, 3])
-def test_davidson(gpu, q):
+def test_davidson(gpu_once, q):
     X = np.random.default_rng(0).uniform(size=(300, 5))
     constraints, classes = problem(X, 14, "standard", q)
     V, spectrum = solved(
-        gpu_spectral, on_device(gpu.cupy, constraints), classes, q, "standard", solver="davidson"
+        gpu_spectral,
+        on_device(gpu_once.cupy, constraints),
+        classes,
+        q,
+        "standard",
+        solver="davidson",
     )
     assert spectrum.solver.startswith("Davidson's method with a polynomial")
     on_cpu, theirs = solved(cpu_spectral, constraints, classes, q, "standard", solver="dense")
-    assert reference.sine(on_cpu, gpu.to_numpy(V)) <= 1e-6
-    assert_certified(gpu.to_numpy(V), spectrum, constraints)
+    assert reference.sine(on_cpu, gpu_once.to_numpy(V)) <= 1e-6
+    assert_certified(gpu_once.to_numpy(V), spectrum, constraints)
     assert spectrum.gap == pytest.approx(theirs.gap, abs=0.01)
 
 
@@ -119,28 +124,28 @@ def test_square_products(gpu, dtype):
 
 @pytest.mark.parametrize("q", [1, 3, 9])
 @pytest.mark.parametrize("solver", ["shift-invert", "chebyshev"])
-def test_components(gpu, q, solver):
+def test_components(gpu_once, q, solver):
     X = make_manifold("digits", 250)
     constraints, classes = problem(X, 12, "standard", q)
     V, spectrum = solved(
-        gpu_spectral, on_device(gpu.cupy, constraints), classes, q, "standard", solver=solver
+        gpu_spectral, on_device(gpu_once.cupy, constraints), classes, q, "standard", solver=solver
     )
     on_cpu, _ = solved(cpu_spectral, constraints, classes, q, "standard", solver="dense")
-    assert reference.sine(on_cpu, gpu.to_numpy(V)) <= 1e-6
-    assert_certified(gpu.to_numpy(V), spectrum, constraints)
+    assert reference.sine(on_cpu, gpu_once.to_numpy(V)) <= 1e-6
+    assert_certified(gpu_once.to_numpy(V), spectrum, constraints)
 
 
 @pytest.mark.parametrize("method", ["standard", "ltsa"])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_more_null_vectors_than_the_constant(gpu, method, solver):
+def test_more_null_vectors_than_the_constant(gpu_once, method, solver):
     X = two_clusters()
     constraints, classes = problem(X, 8, method, 2)
     V, spectrum = solved(
-        gpu_spectral, on_device(gpu.cupy, constraints), classes, 2, method, solver=solver
+        gpu_spectral, on_device(gpu_once.cupy, constraints), classes, 2, method, solver=solver
     )
     on_cpu, theirs = solved(cpu_spectral, constraints, classes, 2, method, solver="dense")
     assert spectrum.n_null == theirs.n_null >= 2
-    assert reference.sine(on_cpu, gpu.to_numpy(V)) <= 1e-6
+    assert reference.sine(on_cpu, gpu_once.to_numpy(V)) <= 1e-6
 
 
 def test_no_constraint_at_all_is_an_error(gpu):
