@@ -7,9 +7,10 @@ Each run is a process of its own, and those of a case take turns. Measured is th
     scikit-learn      its trustworthiness, up to SKLEARN_MOST_POINTS points (n x n arrays)
     sample            scores on a random sample of the points
 
-Memory is the largest resident size of the process, and how much of it came during the call. The
-embeddings are a standard LLE of the rolls, which is good, and the first two principal components of
-the rest, which have few neighbours in common with the data and make for the most work.
+Seconds are by the clock and of all processors together, which other programs disturb less. Memory
+is the largest resident size of the process, and how much of it came during the call. The embeddings are a
+standard LLE of the rolls, which is good, and the first two principal components of the rest, which
+have few neighbours in common with the data and make for the most work.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     print("\n".join(machine.lines(record["machine"])), end="\n\n")
-    print("| case | n x d | k | task | median s | peak MiB | +MiB | value |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| case | n x d | k | task | median s | processor s | peak MiB | +MiB | value |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for case in CASES:
         if case.name not in options.case:
             continue
@@ -94,7 +95,7 @@ def _run(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All runs of a case, the tasks in turn; prints a line for each task."""
     absent = missing_data(case.data)
     if absent:
-        print(f"| {case.name} | {absent} | | | | | | |", flush=True)
+        print(f"| {case.name} | {absent} | | | | | | | |", flush=True)
         return [{"status": "missing", "error": absent}]
     tasks = [
         task for task in options.task if task != "scikit-learn" or case.n <= SKLEARN_MOST_POINTS
@@ -111,12 +112,13 @@ def _run(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
         if result["status"] == "ok":
             cells = (
                 f"{result['seconds']:.3g}",
+                f"{result['processor_seconds']:.3g}",
                 f"{result['peak_bytes'] / 2**20:.0f}",
                 f"{result['increase_bytes'] / 2**20:.0f}",
                 ", ".join(result["values"].values()),
             )
         else:
-            cells = (result["status"], "", "", str(result.get("error", "")))
+            cells = (result["status"], "", "", "", str(result.get("error", "")))
         size = f"{case.n:,} x {result.get('d', '')}"
         row = (case.name, size, str(case.n_neighbors), result["task"], *cells)
         print(f"| {' | '.join(row)} |", flush=True)
@@ -131,6 +133,7 @@ def _summary(task: str, done: list[dict[str, Any]]) -> dict[str, Any]:
         **done[0],
         "task": task,
         "seconds": statistics.median(run["seconds"] for run in done),
+        "processor_seconds": statistics.median(run["processor_seconds"] for run in done),
         "all_seconds": [run["seconds"] for run in done],
         "peak_bytes": max(run["peak_bytes"] for run in done),
         "increase_bytes": max(run["peak_bytes"] - run["bytes_before"] for run in done),
