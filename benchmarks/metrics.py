@@ -8,9 +8,9 @@ Each run is a process of its own, and those of a case take turns. Measured is th
     sample            scores on a random sample of the points
 
 Seconds are by the clock and of all processors together, which other programs disturb less. Memory
-is the largest resident size of the process, and how much of it came during the call. The embeddings are a
-standard LLE of the rolls, which is good, and the first two principal components of the rest, which
-have few neighbours in common with the data and make for the most work.
+is the largest resident size of the process, and how much of it came during the call. The embeddings
+are a standard LLE of the rolls, which is good, and the first two principal components of the rest,
+which have few neighbours in common with the data and make for the most work.
 """
 
 from __future__ import annotations
