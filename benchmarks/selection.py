@@ -11,7 +11,8 @@ three fits; whether it is within 10 % in the stricter sense, of the figure itsel
 
 **dimension.** ``intrinsic_dimension`` on manifolds of 1 to 8 dimensions, bent and turned into 20
 (up to 5 dimensions) or 50: the sphere S^d; the torus T^d, a product of unit circles; and "waves",
-the graph of random sines, 0.5 sin(2 w.u + phase) with unit vectors w, over the cube 2 [0, 1]^d.
+the graph of random sines, 0.5 sin(2 w.u + phase) with unit vectors w, over the cube 2 [0, 1]^d. The
+line counts as met if "mle", the default, is within 0.5.
 """
 
 from __future__ import annotations

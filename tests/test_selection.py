@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from scipy.sparse import csr_array
 from sklearn.datasets import load_digits, make_swiss_roll
 from sklearn.exceptions import ConvergenceWarning
@@ -21,7 +22,7 @@ from lle_gpu import (
 from lle_gpu.datasets import load
 from lle_gpu.metrics import affine_residual, neighborhood_preservation
 from lle_gpu.neighbors.cpu import NeighborSearch
-from lle_gpu.selection import criteria, parameters
+from lle_gpu.selection import criteria, dimension, parameters
 from lle_gpu.selection.criteria import Judge, instability, long_edges
 
 
@@ -385,11 +386,104 @@ class TestIntrinsicDimension:
             inverse = [np.mean([np.log(row[k - 1] / row[j]) for j in range(k - 1)]) for row in T]
             assert m == pytest.approx(1 / np.mean(inverse))
             assert radius == pytest.approx(np.exp(np.mean(np.log(T[:, k - 1]))))
-        ks, m, radius = found.table.values()
-        limit = np.polyfit(radius**2, m, 1, w=np.sqrt(ks))[1]
-        assert found.dimension == pytest.approx(limit)
-        assert ks[0] == 4
-        assert ks[-1] == 16
+        assert found.table["n_neighbors"][[0, -1]].tolist() == [4, 16]
+
+    @pytest.mark.parametrize(("d", "b", "c"), [(1.0, 0.0, 0.0), (3.0, 0.4, 0.5), (7.5, 1.0, -0.8)])
+    def test_limit_is_the_d_of_the_density(self, d, b, c):
+        """Distances at the density's quantiles, each point with a weight."""
+        v = np.linspace(0, 1, 200_001)[1:]
+        log = (d - 1) * np.log(v) - b * v + c * v**2
+        F = np.cumsum(np.exp(log + dimension.CLOSING / (d + 2) * c * abs(c) * v**4))
+        ratio = np.interp((np.arange(4000) + 0.5) / 4000, F / F[-1], v)
+        first = -1 / np.log(ratio).mean()
+        some = np.ones((1, 4000))
+        if c:  # the second order is taken at the first estimate
+            assert abs(first - d) > 0.1
+            some = some * np.exp(
+                dimension.CLOSING * (1 / (first + 2) - 1 / (d + 2)) * c * abs(c) * ratio**4
+            )
+        found = dimension._limit(ratio[None], some, np.ones(1), b)
+        assert found == pytest.approx(d, abs=0.02)
+        both = np.concatenate([ratio, ratio**3])[None]  # the others count nothing
+        some = np.concatenate([some, np.zeros((1, 4000))], axis=1)
+        assert dimension._limit(both, some, np.ones(1), b) == pytest.approx(found)
+
+    def test_lopsidedness_by_its_definition(self):
+        """Over all choices of different neighbours."""
+        from itertools import permutations
+
+        rng = np.random.default_rng(0)
+        X, k = rng.normal(size=(9, 3)), 6
+        index = np.array([[j for j in range(9) if j != i][:k] for i in range(2)])
+        near, rank = rng.uniform(0.5, 2, (2, k)), np.array([1.0, 3.0])
+        upper, square = np.zeros(2), np.zeros(2)
+        for i in range(2):
+            w = near[i] / near[i].mean()
+            U = X[index[i]] - X[i]
+            U /= np.linalg.norm(U, axis=1, keepdims=True)
+            G = U @ U.T
+            third = [
+                w[[a, b, c]].prod() * G[a, b] * G[b, c] for a, b, c in permutations(range(k), 3)
+            ]
+            halves = [
+                np.mean([w[a] * w[b] * G[a, b] for a, b in permutations(half, 2)])
+                for half in (range(0, k, 2), range(1, k, 2))
+            ]
+            upper[i] = np.mean(third) - halves[0] * halves[1]
+            square[i] = np.mean([w[a] * w[b] * G[a, b] ** 2 for a, b in permutations(range(k), 2)])
+        found = dimension._lopsidedness(X, np.arange(2), index, near, rank, 1)
+        assert found == pytest.approx((rank @ upper) / (rank @ square))
+
+    def test_half_space_by_drawing_it(self):
+        """The integrals over the height, by random points above the boundary, d = 3."""
+        d, wider = 3, 2.0
+        Z = np.random.default_rng(0).uniform(-1.4, 1.4, (200_000, d))
+        length = np.linalg.norm(Z, axis=1)
+        held = int((length < 1).sum())
+        heights = np.linspace(0, 2.3, 47)
+
+        # The radii that hold as many; for the weights' radius the half-space is scaled.
+        T = np.array([np.partition(length[Z[:, 0] > -h], held)[held] for h in heights])
+        density = np.interp(heights / wider ** (1 / d), heights, T**-d)
+        taken, seen = [], []
+        for h, t in zip(heights, T, strict=True):
+            inside = (length < t) & (Z[:, 0] > -h)
+            w = 1 / np.interp(h + Z[inside, 0], heights, density)
+            u = Z[inside, 0] / length[inside]
+            e, M = np.average(u, weights=w), np.average(u**2, weights=w)
+            taken.append(np.average(np.log(t / length[inside]), weights=w))
+            seen.append(d * e**2 * (M - e**2))
+        taken, seen = (
+            trapezoid(density * (np.array(part) - part[-1]), heights) for part in (taken, seen)
+        )
+        expected = (d + 1) ** 2 * taken / seen
+        assert dimension._lack_of_half_space(d, wider) == pytest.approx(expected, rel=0.06)
+
+    @pytest.mark.parametrize(
+        ("kind", "d", "before", "after"),
+        [
+            ("cube", 6, 0.6, 0.4),
+            ("ball", 6, 0.4, 0.4),
+            ("normal", 6, 0.0, 0.4),
+            ("torus", 6, 0.5, 0.5),
+        ],
+    )
+    def test_boundary_density_and_curvature(self, kind, d, before, after):
+        """Means over samples; 25 neighbours alone are off by more than ``before``."""
+        found = []
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            Z = rng.standard_normal((2000, d))
+            if kind == "cube":
+                Z = rng.uniform(size=(2000, d))
+            elif kind == "ball":
+                Z *= rng.uniform(size=(2000, 1)) ** (1 / d) / np.linalg.norm(Z, axis=1)[:, None]
+            elif kind == "torus":
+                angle = rng.uniform(0, 2 * np.pi, (2000, d))
+                Z = np.column_stack([np.cos(angle), np.sin(angle)])
+            found.append(intrinsic_dimension(turned(Z), device="cpu"))
+        assert abs(np.mean([one.table["dimension"][-1] for one in found]) - d) > before
+        assert abs(np.mean([one.dimension for one in found]) - d) < after
 
     def test_twonn_by_its_definition(self):
         X = sphere(3, 400)

@@ -5,14 +5,27 @@
     1 / m_k = mean over x of  1/(k-1) sum_(j<k) log( T_k(x) / T_j(x) )
 
 (Levina and Bickel's estimator; the mean is taken of the inverses, which MacKay and Ghahramani show
-to be the likelihood's maximum over all points together). Bends and changes of density make it wrong
-by a share of the order of the radius squared. So m_k is computed for several k, the line
+to be the likelihood's maximum over all points together). It is what the table shows, and is right
+where distances v in units of T_k have the density d v^(d-1): on flat space without an end. Bends,
+density and boundaries change that. So the density, to their first orders, is taken to be
 
-    m_k = m + c r_k^2,    r_k = geometric mean of T_k
+    p(v) ~ v^(d-1) exp( -b v + c v^2 + 3/(d+2) c|c| v^4 ),    0 < v < 1.
 
-is fitted (weights k: small k have few distances), and followed to r = 0. A boundary lacks points on
-one side, which costs a share of the order of the radius itself: some of that is left, and seen in
-many dimensions, where few points are far from a boundary.
+- c, the share of curvature, of order T_k^2 (Karp and Pinsky), is fitted together with d, by maximum
+  likelihood. What follows it, of order T_k^4, cannot be had from a few thousand points, and is
+  known for products of spheres: 3/(d+2) is right for circles; 3-spheres have 5/(d+2), a single
+  sphere 1/(d-2).
+- Density is divided out: neighbours count as T_2k^d, which is 1 / density, and points as its
+  inverse, though never more than the densest quarter's.
+- b is the share of boundaries, of order T_k. It cannot be told from c by the distances of a few
+  thousand points, but can by directions. With u the directions to a point's neighbours, weighted as
+  above, e = E u and M = E u u^T, the mean of
+
+      e^T (M - e e^T) e / tr M^2
+
+  is of order T_k by boundaries, and of order T_k^4 by bends, where e is normal to the manifold. Its
+  value at a half-space, and what that takes away from the distances, are integrals over the height
+  above the boundary; b is their quotient times what is seen. For metric="euclidean" alone.
 
 **Two nearest neighbours** ("twonn"). mu = T_2 / T_1 has the distribution function 1 - mu^(-d), and
 d is the slope through the origin of -log(1 - F(mu)) against log mu, without the largest tenth. The
@@ -30,7 +43,9 @@ E. Levina, P. Bickel: Maximum likelihood estimation of intrinsic dimension. NIPS
 D. MacKay, Z. Ghahramani: Comments on the same (2005). — E. Facco, M. d'Errico, A. Rodriguez,
 A. Laio: Estimating the intrinsic dimension of datasets by a minimal neighborhood information. Sci.
 Rep. 7:12140 (2017). — K. Fukunaga, D. Olsen: An algorithm for finding intrinsic dimensionality of
-data. IEEE Trans. Comput. C-20:176 (1971).
+data. IEEE Trans. Comput. C-20:176 (1971). — L. Karp, M. Pinsky: Volume of a small extrinsic ball in
+a submanifold. Bull. London Math. Soc. 21:87 (1989). — C. Loader: Local likelihood density
+estimation. Ann. Statist. 24:1602 (1996), for polynomials in the exponent.
 """
 
 from __future__ import annotations
@@ -40,12 +55,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from scipy.sparse import issparse
+from scipy.special import betainc, betaincinv
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from lle_gpu.arrays import as_points, check_values, on_device, to_host
 from lle_gpu.backend import Backend
-from lle_gpu.constraints.cpu.local import centred_neighborhoods, principal_directions, typical_width
+from lle_gpu.constraints.cpu.local import (
+    centred_neighborhoods,
+    differences,
+    principal_directions,
+    typical_width,
+)
 from lle_gpu.device import resolve
 from lle_gpu.functional import PARAMETER_CONSTRAINTS, where_it_fits
 from lle_gpu.parallel import for_each_chunk
@@ -58,6 +80,14 @@ Float = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 LEAST_NEIGHBORS = 4
+# Neighbours by which the density is taken, in units of those whose distances are looked at.
+WIDER = 2
+# The share of the points, the densest, that count alike.
+DENSEST = 0.25
+# Curvature of the second order, as of a product of circles.
+CLOSING = 3.0
+# Quadrature, and steps that are never all needed.
+NODES, NEWTON = 2000, 50
 # The share of the ratios, the smallest, that the line is fitted to.
 KEPT = 0.9
 # Points that are left in the thinnest sample.
@@ -68,6 +98,7 @@ SAMPLE, DRAWS = 1000, 400
 MOST_DIMENSIONS = 30
 THIN = 0.5
 SEED = 0
+TINY = float(np.finfo(np.float64).tiny)
 
 
 @validate_params(  # type: ignore[untyped-decorator]
@@ -106,12 +137,12 @@ def intrinsic_dimension(
         As in :meth:`lle_gpu.LocallyLinearEmbedding.fit`.
     method : {"mle", "twonn", "lle"}, default="mle"
         - "mle": by distances to the nearest neighbours, up to ``n_neighbors`` of them, followed to
-          neighbourhoods of radius 0.
+          neighbourhoods of radius 0; twice as many are searched for.
         - "twonn": by the distances to the two nearest alone; sees noise before it sees the data.
         - "lle": by the principal directions of neighbourhoods of ``n_neighbors``; a whole number,
           below ``n_neighbors`` and at most 30.
     n_neighbors : int, default=None
-        None is 20 for "mle" and 32 for "lle", or what there are points for. At least 8 for "mle"
+        None is 25 for "mle" and 32 for "lle", or what there are points for. At least 8 for "mle"
         and 3 for "lle". Not used by "twonn".
     metric, neighbors_algorithm, random_state, n_jobs, device, verbose, callbacks
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
@@ -140,7 +171,7 @@ def intrinsic_dimension(
     points = as_points(X, estimator="intrinsic_dimension", least=10)
     n = points.shape[0]
     least = {"mle": 8, "twonn": 2, "lle": 3}[method]
-    k = {"mle": 20, "twonn": 2, "lle": 32}[method] if n_neighbors is None else n_neighbors
+    k = {"mle": 25, "twonn": 2, "lle": 32}[method] if n_neighbors is None else n_neighbors
     k = min(k, n - 1) if n_neighbors is None else k
     if method == "twonn":
         k = 2
@@ -165,11 +196,12 @@ def intrinsic_dimension(
 
     def run(backend: Backend) -> DimensionEstimate:
         there = backend.asarray(points)
-        distance, index = search(there, backend, k)
+        distance, index = search(there, backend, min(WIDER * k, n - 1) if method == "mle" else k)
         if method == "lle":
             return _by_pieces(to_host(points), index, n_jobs)
         if method == "mle":
-            return _by_likelihood(distance)
+            X = to_host(points) if metric == "euclidean" else None
+            return _by_likelihood(X, distance, index, k, n_jobs)
         rows = backend.rows_of(there)
         return _by_two(distance, lambda part: search(rows[part], backend, 2)[0])
 
@@ -182,18 +214,31 @@ def intrinsic_dimension(
         return where_it_fits(device, backend, points, points, run, advice=advice)[0]
 
 
-def _by_likelihood(distance: Float) -> DimensionEstimate:
-    """Levina and Bickel's estimate for several k, and its limit for small neighbourhoods."""
-    most = distance.shape[1]
+def _by_likelihood(
+    X: Any, distance: Float, index: Index, k: int, n_jobs: int | None
+) -> DimensionEstimate:
+    """Levina and Bickel's estimate for several k, and the limit for small neighbourhoods.
+
+    ``X`` is None where distances are not those of its rows: then boundaries are not looked for.
+    """
     logs, warned = _logarithms(distance)
     before = np.cumsum(logs, axis=1)
-    ks = np.unique(np.geomspace(LEAST_NEIGHBORS, most, 7).round().astype(int))
-    inverse = np.array([np.mean(logs[:, k - 1] - before[:, k - 2] / (k - 1)) for k in ks])
+    ks = np.unique(np.geomspace(LEAST_NEIGHBORS, k, 7).round().astype(int))
+    inverse = np.array([np.mean(logs[:, j - 1] - before[:, j - 2] / (j - 1)) for j in ks])
     _check_spread(inverse)
-    m, radius = 1.0 / inverse, np.exp([logs[:, k - 1].mean() for k in ks])
-    line = np.column_stack([np.ones(len(ks)), (radius / radius[-1]) ** 2])
-    root = np.sqrt(ks)[:, None]
-    limit = float(np.linalg.lstsq(line * root, m * root[:, 0], rcond=None)[0][0])
+    m, radius = 1.0 / inverse, np.exp([logs[:, j - 1].mean() for j in ks])
+    ratio = np.exp(logs[:, : k - 1] - logs[:, k - 1 : k])
+    limit = _limit(ratio, np.ones_like(ratio), np.ones(len(ratio)), 0.0)
+    if X is not None:
+        rows = np.flatnonzero(distance[:, 0] > 0)
+        far = np.full(len(distance), logs[:, -1].min())
+        far[rows] = logs[:, -1]
+        far -= np.quantile(logs[:, -1], DENSEST)
+        near = np.exp(limit * (far[index[rows, :k]] - far[rows, None]))
+        rank = np.exp(-limit * np.maximum(far[rows], 0.0))
+        lopsided = _lopsidedness(X, rows, index[rows, :k], near, rank, n_jobs)
+        lack = max(0.0, lopsided) * _lack_of_half_space(limit, distance.shape[1] / k)
+        limit = _limit(ratio, near[:, : k - 1], rank, lack)
     if abs(limit - m[0]) > max(1.0, 0.25 * m[0]):
         warned.append(
             f"the limit for small neighbourhoods, {limit:.1f}, is far from what {ks[0]} neighbours "
@@ -202,6 +247,117 @@ def _by_likelihood(distance: Float) -> DimensionEstimate:
     said = f"{m[0]:.2f} by {ks[0]} neighbours, {m[-1]:.2f} by {ks[-1]}"
     table = {"n_neighbors": ks, "dimension": m, "radius": radius}
     return _estimate(limit, f"{said}, in the limit of small neighbourhoods", table, warned)
+
+
+def _limit(ratio: Float, near: Float, rank: Float, lack: float) -> float:
+    """The d of the density on [0, 1] that the module describes, by maximum likelihood.
+
+    Parameters
+    ----------
+    ratio : ndarray of shape (n, k - 1)
+        v, the distances in units of the k-th.
+    near, rank : ndarrays of shape (n, k - 1) and (n,)
+        Weights of the neighbours and of the points.
+    lack : float
+        b, the share of boundaries.
+    """
+    weights = near * (rank / near.sum(axis=1))[:, None]
+    weights /= weights.sum()
+    powers = np.log(ratio), ratio**2, ratio**4
+    seen = np.array([(weights * power).sum() for power in powers])
+    first = -1.0 / seen[0]
+    closing = CLOSING / (first + 2)
+    # Midpoints of equal shares under v^(first-1), from which the density is a smooth tilt.
+    v = ((np.arange(NODES) + 0.5) / NODES) ** (1.0 / first)
+    statistics = np.stack([np.log(v), v**2, v**4])
+
+    def density(tilt: Float) -> tuple[float, Float]:
+        """Its logarithm's mean over what was seen, and its masses at the nodes."""
+        a, c = tilt
+        powers = np.array([a, c, closing * c * abs(c)])
+        log = powers @ statistics - lack * v
+        p = np.exp(log - log.max())
+        return float(powers @ seen - log.max() - np.log(p.sum())), p / p.sum()
+
+    tilt = np.zeros(2)
+    value, p = density(tilt)
+    for _ in range(NEWTON):
+        slope = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 2 * closing * abs(tilt[1])]])
+        mean = statistics @ p
+        covariance = (statistics * p) @ statistics.T - np.outer(mean, mean)
+        step = np.linalg.solve(slope @ covariance @ slope.T, slope @ (seen - mean))
+        while abs(step[0]) > 1e-6:
+            there = density(tilt + step)
+            if first + tilt[0] + step[0] > 0 and there[0] > value:
+                break
+            step /= 2
+        else:
+            break
+        tilt = tilt + step
+        value, p = there
+    return float(first + tilt[0])
+
+
+def _lopsidedness(
+    X: Any, rows: Index, index: Index, near: Float, rank: Float, n_jobs: int | None
+) -> float:
+    """Mean of e^T (M - e e^T) e / tr M^2, with e = E u and M = E u u^T over directions u.
+
+    All products are taken over different neighbours, so that no number of them biases the mean.
+    """
+    k = index.shape[1]
+    near = near / near.mean(axis=1, keepdims=True)
+    upper, square = np.zeros(len(rows)), np.zeros(len(rows))
+    diagonal = np.arange(k)
+    halves = diagonal[::2], diagonal[1::2]
+
+    def work(chunk: slice) -> None:
+        U = differences(X[rows[chunk]], X, index[chunk])
+        U /= np.maximum(np.linalg.norm(U, axis=2, keepdims=True), TINY)
+        w = near[chunk]
+        G = U @ U.transpose(0, 2, 1)
+        G[:, diagonal, diagonal] = 0.0
+        squares = G * G
+        along = (G @ w[:, :, None])[:, :, 0] ** 2 - (squares @ (w * w)[:, :, None])[:, :, 0]
+        third = (w * along).sum(axis=1) / (k * (k - 1) * (k - 2))
+        one, other = (
+            np.einsum("ni,nij,nj->n", w[:, h], G[:, h][:, :, h], w[:, h]) / (len(h) * (len(h) - 1))
+            for h in halves
+        )
+        upper[chunk] = third - one * other
+        square[chunk] = np.einsum("ni,nij,nj->n", w, squares, w) / (k * (k - 1))
+
+    width = typical_width(X, k)
+    for_each_chunk(work, len(rows), bytes_per_row=8 * k * (2 * width + 4 * k), n_jobs=n_jobs)
+    return float((rank @ upper) / (rank @ square))
+
+
+def _lack_of_half_space(d: float, wider: float) -> float:
+    """What ``lack`` is per unit of lopsidedness, for points of a half-space of dimension d.
+
+    All is integrated over the height h above the boundary, in units of the radius R that holds k
+    points far from it. T(h) holds as many, and the weights' radius ``wider`` times as many.
+    """
+    height = np.linspace(0.0, 1 + wider ** (1 / d), 101)  # above, no weight sees the boundary
+    T = np.ones_like(height)
+    for _ in range(60):
+        cap = betainc((d + 1) / 2, 0.5, np.maximum(0.0, 1 - (height / T) ** 2)) / 2
+        T = (1 - cap) ** (-1 / d)
+    stretch = wider ** (-1 / d)
+    # Equal shares of a ball: radii, and one component of the directions.
+    q = (np.arange(100) + 0.5) / 100
+    rho = q ** (1 / d)
+    u = np.sqrt(betaincinv(0.5, max(d - 1, 1e-2) / 2, q))
+    u = np.concatenate([-u[::-1], u])
+    above = height[:, None, None] + T[:, None, None] * rho[:, None] * u
+    w = np.where(above > 0, np.interp(above * stretch, height, T**d), 0.0)
+    w /= w.sum(axis=(1, 2), keepdims=True)
+    inverse = -(w.sum(axis=2) @ np.log(rho))
+    e, M = w.sum(axis=1) @ u, w.sum(axis=1) @ u**2
+    rank = np.interp(height * stretch, height, T**-d)
+    missing = trapezoid(rank * (inverse - inverse[-1]), height)
+    # (1 - lack v) v^(d-1) has the mean -log v of 1/d + lack / (d+1)^2, to first order.
+    return float((d + 1) ** 2 * missing / trapezoid(rank * e**2 * (M - e**2) * d, height))
 
 
 def _by_two(distance: Float, search: Any) -> DimensionEstimate:
