@@ -24,11 +24,13 @@ from typing import Any
 from benchmarks import machine, records, runs
 from benchmarks.data import missing_data
 
-__all__ = ["CASES", "TASKS", "Case", "main"]
+__all__ = ["CASES", "TASKS", "Case", "main", "markdown"]
 
 TASKS = ("scores", "trustworthiness", "scikit-learn", "sample")
 SKLEARN_MOST_POINTS = 10_000
 QUICK_POINTS = 600
+HEAD = """| case | n x d | k | task | median s | processor s | peak MiB | +MiB | value |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         path = records.path_in(options, "metrics")
-        record = records.begin(path, {"repeat": options.repeat, "quick": options.quick})
+        record = records.begin(
+            path, {"repeat": options.repeat, "quick": options.quick, "tasks": list(options.task)}
+        )
     except ValueError as error:
         parser.error(str(error))
     print("\n".join(machine.lines(record["machine"])), end="\n\n")
-    print("| case | n x d | k | task | median s | processor s | peak MiB | +MiB | value |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print(HEAD, flush=True)
     for case in CASES:
         if case.name not in options.case:
             continue
@@ -95,8 +98,9 @@ def _run(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All runs of a case, the tasks in turn; prints a line for each task."""
     absent = missing_data(case.data)
     if absent:
-        print(f"| {case.name} | {absent} | | | | | | | |", flush=True)
-        return [{"status": "missing", "error": absent}]
+        result = {"status": "missing", "error": absent}
+        print(_row(asdict(case), result), flush=True)
+        return [result]
     tasks = [
         task for task in options.task if task != "scikit-learn" or case.n <= SKLEARN_MOST_POINTS
     ]
@@ -109,20 +113,30 @@ def _run(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
                 earlier.append(run)
     results = [_summary(task, of_task) for task, of_task in done.items()]
     for result in results:
-        if result["status"] == "ok":
-            cells = (
-                f"{result['seconds']:.3g}",
-                f"{result['processor_seconds']:.3g}",
-                f"{result['peak_bytes'] / 2**20:.0f}",
-                f"{result['increase_bytes'] / 2**20:.0f}",
-                ", ".join(result["values"].values()),
-            )
-        else:
-            cells = (result["status"], "", "", "", str(result.get("error", "")))
-        size = f"{case.n:,} x {result.get('d', '')}"
-        row = (case.name, size, str(case.n_neighbors), result["task"], *cells)
-        print(f"| {' | '.join(row)} |", flush=True)
+        print(_row(asdict(case), result), flush=True)
     return results
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The table of a record."""
+    rows = [_row(case, result) for case in record["cases"] for result in case["results"]]
+    return "\n".join([*machine.lines(record["machine"]), "", HEAD, *rows])
+
+
+def _row(case: dict[str, Any], result: dict[str, Any]) -> str:
+    if result["status"] == "ok":
+        cells = (
+            f"{result['seconds']:.3g}",
+            f"{result['processor_seconds']:.3g}",
+            f"{result['peak_bytes'] / 2**20:.0f}",
+            f"{result['increase_bytes'] / 2**20:.0f}",
+            ", ".join(result["values"].values()),
+        )
+    else:
+        cells = (result["status"], "", "", "", str(result.get("error", "")))
+    size = f"{case['n']:,} x {result.get('d', '')}"
+    row = (case["name"], size, str(case["n_neighbors"]), result.get("task", ""), *cells)
+    return f"| {' | '.join(row)} |"
 
 
 def _summary(task: str, done: list[dict[str, Any]]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ ELSEWHERE = {
 }
 HERE = [name for name in PAGES if name not in ELSEWHERE and PAGES[name].blocks("python")]
 # MyST's directives that pages use; on a code host they are shown as they are.
-DIRECTIVES = {"{toctree}", "{eval-rst}", "{speed}", "{gpu}", "{accuracy}"}
+DIRECTIVES = {"{toctree}", "{eval-rst}", "{speed}", "{judging}", "{gpu}", "{accuracy}"}
 EXAMPLES = sorted((ROOT / "examples" / "gallery").glob("*/*.py"))
 PAPERS = {
     "roweis_saul_2000": "10.1126/science.290.5500.2323",
@@ -260,11 +260,14 @@ def test_every_committed_record_is_shown_somewhere():
     found = site_records.read_all()
     assert found
     solvers = PAGES["docs/solvers.md"].text
-    shown = site_records.speed_text(found) + site_records.gpu_text(found)
+    shown = "".join(
+        text(found)
+        for text in (site_records.speed_text, site_records.gpu_text, site_records.judging_text)
+    )
     for name, record in found.items():
         arguments = record.get("arguments", ())
         page = solvers if "solvers" in arguments else shown
-        if {"solvers", "opponents"} & set(arguments) or "device" in record:
+        if {"solvers", "opponents", "tasks"} & set(arguments) or "device" in record:
             assert name in page, f"no page shows benchmarks/results/{name}"
     # Figures are the records': the first case of the first record, by hand.
     record = next(iter(site_records.compared(found).values()))
@@ -279,8 +282,10 @@ def test_the_newest_record_of_a_case_is_drawn(tmp_path):
     elsewhere = case(4000, 9.0) | {"data": "digits"}
     write(tmp_path / "b-old.json", **old | {"cases": [case(1000, 5.0), case(2000, 6.0)]})
     write(tmp_path / "a-new.json", **new | {"cases": [case(1000, 1.0), failed, elsewhere]})
+    faster = {"arguments": {"opponents": None}, "machine": {"date": "2026-03-01", "processor": "b"}}
+    write(tmp_path / "c-elsewhere.json", **faster | {"cases": [case(1000, 0.5)]})
     found = site_records.read_all(tmp_path)
-    assert list(found) == ["a-new.json", "b-old.json"]
+    assert list(found) == ["c-elsewhere.json", "a-new.json", "b-old.json"]
     assert site_records.fastest_known(found) == {
         "standard": {"lle_gpu": [(1000, 1.0), (2000, 6.0)]}
     }

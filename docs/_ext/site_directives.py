@@ -1,6 +1,7 @@
 """Directives whose figures come from the benchmarks, when the site is built.
 
 {speed}      the records of ``python -m benchmarks.compare``: a picture, then all tables
+{judging}    those of ``python -m benchmarks.metrics``
 {gpu}        those of ``python -m benchmarks.gpu``, or that there is none yet
 {accuracy}   what ``python -m benchmarks.accuracy`` prints, computed now
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
-from site_records import draw_speed, gpu_text, read_all, speed_text
+from site_records import draw_speed, gpu_text, judging_text, read_all, speed_text
 from sphinx.util.docutils import SphinxDirective
 
 from benchmarks import accuracy
@@ -43,6 +44,11 @@ class _Speed(_Directive):
         return f"![{caption}]({PICTURE})\n\n{speed_text(found)}"
 
 
+class _Judging(_Directive):
+    def markdown(self) -> str:
+        return judging_text(read_all())
+
+
 class _Gpu(_Directive):
     def markdown(self) -> str:
         return gpu_text(read_all())
@@ -56,6 +62,7 @@ class _Accuracy(_Directive):
 def setup(app: Any) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("speed", _Speed)
+    app.add_directive("judging", _Judging)
     app.add_directive("gpu", _Gpu)
     app.add_directive("accuracy", _Accuracy)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_tables, records, tables
+from benchmarks import gpu_tables, metrics, records, tables
 
-__all__ = ["compared", "draw_speed", "fastest_known", "gpu_text", "read_all", "speed_text"]
+__all__ = [
+    "compared",
+    "draw_speed",
+    "fastest_known",
+    "gpu_text",
+    "judging_text",
+    "read_all",
+    "speed_text",
+]
 
 Record = dict[str, Any]
 NO_DEVICE = (
@@ -34,6 +43,10 @@ def _date(record: Record) -> str:
     return str(record.get("machine", {}).get("date", ""))
 
 
+def _processor(record: Record) -> str:
+    return str(record.get("machine", {}).get("processor", ""))
+
+
 def compared(found: dict[str, Record]) -> dict[str, Record]:
     """Those of them that compare lle_gpu with other libraries, or measure it alone."""
     return {
@@ -44,10 +57,14 @@ def compared(found: dict[str, Record]) -> dict[str, Record]:
 def fastest_known(found: dict[str, Record]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """For each family of fits on the swiss roll: implementation -> (n, seconds), by n.
 
-    Where a case is in several records, the newest one counts.
+    Of one machine, the one with most records: those of several make no curve. Where a case is in
+    several records, the newest one counts.
     """
     families: dict[str, dict[str, dict[int, float]]] = {}
+    of_machine = Counter(_processor(record) for record in compared(found).values())
     for record in compared(found).values():
+        if _processor(record) != of_machine.most_common(1)[0][0]:
+            continue
         for case in record["cases"]:
             if case["data"] != "swiss-roll" or case["timed"] != "fit":
                 continue
@@ -69,6 +86,15 @@ def speed_text(found: dict[str, Record]) -> str:
     return "\n\n".join(
         f"**Record `benchmarks/results/{name}`**\n\n{tables.markdown(record)}"
         for name, record in compared(found).items()
+    )
+
+
+def judging_text(found: dict[str, Record]) -> str:
+    """Markdown: what the metrics cost."""
+    return "\n\n".join(
+        f"**Record `benchmarks/results/{name}`**\n\n{metrics.markdown(record)}"
+        for name, record in found.items()
+        if "tasks" in record.get("arguments", ())
     )
 
 
