@@ -97,7 +97,7 @@ class Judge:
         D = Y[self._to] - Y[self._landmarks[self._from]]
         products = D[:, a] * D[:, b]
         scaled = products / ((self._along / self._unit) ** 2)[:, None]
-        # q (q + 1) / 2 unknowns and many pairs: their normal equations are a small part of the work.
+        # So few unknowns and so many pairs: the normal equations save most of the work.
         normal, right = scaled.T @ scaled, scaled.sum(axis=0)
         solution = np.linalg.lstsq(normal, right, rcond=None)[0]
         length = np.sqrt(np.maximum(products @ solution, 0.0))

@@ -52,8 +52,9 @@ OVERHEAD, SETUP = 10, 30_000
 # The sum of the costs of all that are tried by default, in units of that of the largest in the
 # range; the second for one constraint a point and many features.
 EFFORT, WIDE_EFFORT = 2.8, 4.0
-# The first candidates are this factor apart, and no more than this share of the largest.
-STEP, START = math.sqrt(2), 0.6
+# The first candidates are this factor apart; gaps count as equally wide whose widths, in such
+# factors, round to the same half.
+STEP = 2.0
 # Candidates that are nearer to one another than this are not told apart.
 FINEST = 1.06
 # Powers of ten: 1e-3 is what LLE's authors use, 0.1 what classifiers often like better.
@@ -404,7 +405,7 @@ def _next(trials: _Trials, low: int) -> list[int]:
         beside = [rungs[at + step] for step in steps if 0 <= at + step < len(rungs)]
         beside.sort(
             key=lambda other: (
-                -round(abs(math.log(other / k, STEP))),
+                -round(2 * abs(math.log(other / k, STEP))),
                 -worth.get(other, -math.inf),
             )
         )
@@ -518,9 +519,9 @@ def _effort(trials: _Trials) -> float:
 
 
 def _ladder(low: int, high: int) -> list[int]:
-    """Whole numbers above low, each about ``STEP`` times the one before; low if there are none."""
-    count = max(0, math.floor(math.log(START * high / low, STEP) + 1e-9))
-    return [round(low * STEP**j) for j in range(1, count + 1)] or [low]
+    """Whole numbers between low and high, ``STEP`` apart, half a step from low; low if none."""
+    count = max(0, math.floor(math.log(high / low, STEP)))
+    return [round(low * STEP ** (j + 0.5)) for j in range(count)] or [low]
 
 
 def _numbers(values: Any, name: str, *, whole: bool) -> list[Any]:
