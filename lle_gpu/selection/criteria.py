@@ -152,8 +152,8 @@ def _nearest_graph(index: Index, distance: Float) -> tuple[csr_array, Index]:
     few = min(LOCAL, k)
     if (distance[:, 0] > 0).all():
         pointer = np.arange(0, n * few + 1, few)
-        entries = distance[:, :few].ravel(), index[:, :few].ravel(), pointer
-        return csr_array(entries, shape=(n, n)), np.arange(n)
+        plain = distance[:, :few].ravel(), index[:, :few].ravel(), pointer
+        return csr_array(plain, shape=(n, n)), np.arange(n)
     row, column = np.nonzero(distance == 0)
     same = csr_array((np.ones(len(row)), (row, index[row, column])), shape=(n, n))
     m, place = connected_components(same, directed=False)
