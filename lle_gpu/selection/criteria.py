@@ -1,9 +1,9 @@
 """What tells a good embedding from a bad one when nothing but X is known.
 
 **Distance residual.** An embedding by LLE keeps a manifold up to one linear map (its coordinates
-are orthonormal). Let delta_ij be distances along the manifold, from l landmarks i to all points j,
-taken as shortest paths in the graph of the nearest neighbours, and D_ij = y_i - y_j (q numbers).
-The best single metric G (symmetric, q x q) solves the linear least squares problem
+are orthonormal). Let delta_ij be distances along the manifold, from l landmarks i to all points j
+(or a sample of them), taken as shortest paths in the graph of the nearest neighbours, and
+D_ij = y_i - y_j (q numbers). The best single metric G (symmetric, q x q) solves the linear least squares problem
 
     min_G  sum_ij ( D_ij^T G D_ij / delta_ij^2 - 1 )^2
 
@@ -23,7 +23,8 @@ from very good ones.
 from one another in the graph of the few nearest is a short circuit: near in space, far along the
 data. By the triangle inequality they are at least max_l |delta_li - delta_lj| apart, l the
 landmarks: no path has to be searched for, so all edges are looked at, and none is called long
-that is not; one may be missed.
+that is not. One may be missed, and those among the few nearest are not seen at all: the graph that
+judges has them, too. :func:`lle_gpu.diagnosis.diagnose` looks at tangent planes instead.
 
 O. Kouropteva, O. Okun, M. Pietikäinen: Selection of the optimal parameter value for the locally
 linear embedding algorithm. FSKD 359 (2002). — J. Tenenbaum, V. de Silva, J. Langford: A global
@@ -50,6 +51,8 @@ LOCAL = 8
 # Points whose distances to all others are compared; each costs a search through the graph. With
 # 30, what they say of two candidates hardly depends on which points they are.
 LANDMARKS = 30
+# Points to which these distances are compared with the embedding's.
+TARGETS = 20_000
 # Points whose neighbourhoods are compared, and neighbours of each.
 SAMPLE, SIZE = 300, 20
 # Points whose edges are looked at; how much longer the way round a long one is.
@@ -84,9 +87,12 @@ class Judge:
         self._near = index[self._rows, : min(SIZE, k)]
         # Copies, and what is as near as copies, have no direction.
         self._unit = self._all[np.isfinite(self._all)].max()
-        near = np.isinf(self._all) | (self._all <= NEAR * self._unit)
-        self._from, self._to = np.nonzero(~near)
-        self._along = self._all[self._from, self._to]
+        targets = np.arange(n)
+        if n > TARGETS:
+            targets = np.sort(rng.choice(n, size=TARGETS, replace=False))
+        along = self._all[:, targets]
+        self._from, to = np.nonzero(np.isfinite(along) & (along > NEAR * self._unit))
+        self._along, self._to = along[self._from, to], targets[to]
 
     def __call__(self, Y: Float) -> tuple[float, float]:
         """Distance residual, 0 at best, and neighbourhood preservation, 1 at best, of Y (n, q)."""

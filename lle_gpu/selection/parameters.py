@@ -36,7 +36,7 @@ from lle_gpu.functional import PARAMETER_CONSTRAINTS, where_it_fits
 from lle_gpu.neighbors.cpu import TREE_MAX_FEATURES
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import stage, watch
-from lle_gpu.selection.criteria import Judge, instability
+from lle_gpu.selection.criteria import LOCAL, Judge, instability
 from lle_gpu.selection.results import NeighborSelection, RegSelection
 
 __all__ = ["select_n_neighbors", "select_reg"]
@@ -444,7 +444,7 @@ def _neighbor_selection(trials: _Trials, *, ends: bool) -> NeighborSelection:
         said.append(
             f"edges that lead across the data (short circuits) were found from n_neighbors={first} "
             f"on, among those of {looked_at} points: at {trials.most} they are {long[-1]:.2%} of "
-            f"all{here}"
+            f"all{here}. Those among the {LOCAL} nearest only diagnose() can tell"
         )
     return NeighborSelection(int(ks[best]), reason, table, tuple(said), criterion)
 
