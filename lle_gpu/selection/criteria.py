@@ -3,7 +3,8 @@
 **Distance residual.** An embedding by LLE keeps a manifold up to one linear map (its coordinates
 are orthonormal). Let delta_ij be distances along the manifold, from l landmarks i to all points j
 (or a sample of them), taken as shortest paths in the graph of the nearest neighbours, and
-D_ij = y_i - y_j (q numbers). The best single metric G (symmetric, q x q) solves the linear least squares problem
+D_ij = y_i - y_j (q numbers). The best single metric G (symmetric, q x q) solves the linear least
+squares problem
 
     min_G  sum_ij ( D_ij^T G D_ij / delta_ij^2 - 1 )^2
 

@@ -148,7 +148,7 @@ def select_n_neighbors(
         least = METHODS[method].least_neighbors(n_components)
         low = min(max(LEAST, least), n - 1)
         high = min(max(MOST, 2 * low), max((n - 1) // 2, low))
-        start = _ladder(low, high)
+        start = _ladder(low, high, METHODS[method].square)
     else:
         start = _numbers(candidates, "candidates", whole=True)
         low, high = start[0], start[-1]
@@ -518,9 +518,14 @@ def _effort(trials: _Trials) -> float:
     return WIDE_EFFORT if is_wide and METHODS[trials.method].square else EFFORT
 
 
-def _ladder(low: int, high: int) -> list[int]:
-    """Whole numbers between low and high, ``STEP`` apart, half a step from low; low if none."""
-    count = max(0, math.floor(math.log(high / low, STEP)))
+def _ladder(low: int, high: int, square: bool) -> list[int]:
+    """Whole numbers between low and high, ``STEP`` apart, half a step from low; low if none.
+
+    Where small numbers are cheap beside the largest, a large one is among them, too: these methods
+    embed images well with many neighbours, and badly with few.
+    """
+    steps = math.log(high / low, STEP)
+    count = math.floor(steps) if square else math.floor(steps + 0.5)
     return [round(low * STEP ** (j + 0.5)) for j in range(count)] or [low]
 
 
