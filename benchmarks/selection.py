@@ -3,11 +3,13 @@
 **n_neighbors.** For each data set ``select_n_neighbors`` chooses with all defaults, seeing X alone.
 Then every k of a grid is fitted, and its embedding compared with what the choice did not see: the
 affine residual to the true coordinates of a made-up manifold, or the cross-validated accuracy of
-five nearest neighbours among labelled images. Shown are the choice's figure, the best one on the
-grid, their difference in percentage points and their quotient, and the cost of choosing in units of
-one fit at the largest k, by the wall clock and in CPU seconds (which other programs disturb less).
-The line counts as met if the choice is within 10 percentage points of the best and costs at most
-three fits; whether it is within 10 % in the stricter sense, of the figure itself, is shown beside.
+five nearest neighbours among labelled images. Shown are the choice's figure, the best one of the
+grid, their difference in percentage points and their quotient (of accuracies: best / chosen), and
+the cost of choosing in units of one fit with 40 neighbours, the largest number of the default
+range, by the wall clock and in CPU seconds (which other programs disturb less). "within 10 points"
+and "within 10 %" are two yardsticks: the second, of the figure itself, is the strict one, and where
+a residual is a few thousandths it asks for differences that nobody can see. "cheap": at most three
+fits.
 
 **dimension.** ``intrinsic_dimension`` on manifolds of 1 to 8 dimensions, bent and turned into 20
 (up to 5 dimensions) or 50: the sphere S^d; the torus T^d, a product of unit circles; and "waves",
@@ -34,6 +36,7 @@ import lle_gpu
 from benchmarks import machine
 from lle_gpu.datasets import load
 from lle_gpu.metrics import affine_residual
+from lle_gpu.selection.parameters import MOST
 
 __all__ = ["GRID", "MANIFOLDS", "NEIGHBOR_CASES", "compare_k", "main", "manifold"]
 
@@ -138,17 +141,17 @@ def compare_k(
                 X, n_components=n_components, method=method, device="cpu"
             )
         )
-        largest = int(choice.table["n_neighbors"][-1])
-        _, fit_wall, fit_cpu = _timed(lambda: fit(largest))
+        _, fit_wall, fit_cpu = _timed(lambda: fit(MOST))
         errors = {k: error(k) for k in sorted({*grid, choice.recommended})}
     best = min(errors, key=lambda k: errors[k])
     chosen = errors[choice.recommended]
     # Residuals are compared as they are, accuracies as accuracies.
-    strict = (
-        chosen <= (1 + WITHIN) * errors[best]
-        if truth is not None
-        else 1 - chosen >= (1 - WITHIN) * (1 - errors[best])
-    )
+    if truth is not None:
+        quotient = chosen / errors[best]
+        is_within = quotient <= 1 + WITHIN
+    else:
+        quotient = (1 - errors[best]) / (1 - chosen)
+        is_within = quotient <= 1 / (1 - WITHIN)
     return {
         "data": f"{name}, n={len(X)}, seed {seed}",
         "method": f"{method}, d={n_components}",
@@ -159,12 +162,12 @@ def compare_k(
         "best": best,
         "best value": errors[best],
         "points": 100 * (chosen - errors[best]),
-        "strict": bool(strict),
+        "quotient": quotient,
         "cost": wall / fit_wall,
         "cpu cost": cpu / fit_cpu,
-        "met": bool(
-            chosen - errors[best] <= WITHIN and min(wall / fit_wall, cpu / fit_cpu) <= COST
-        ),
+        "within 10 points": bool(chosen - errors[best] <= WITHIN),
+        "within 10 %": bool(is_within),
+        "cheap": bool(min(wall / fit_wall, cpu / fit_cpu) <= COST),
         "errors": {str(k): v for k, v in errors.items()},
     }
 
@@ -222,7 +225,9 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name} left out: {error}. pip install 'lle-gpu[bench]'")
                 continue
             _table(neighbors, row)
-        print(f"\n{sum(row['met'] for row in neighbors)} of {len(neighbors)} met\n")
+        for name in ("within 10 points", "within 10 %", "cheap"):
+            print(f"\n{name}: {sum(row[name] for row in neighbors)} of {len(neighbors)}")
+        print()
     if given.only != "neighbors":
         for n in (300,) if given.quick else (2_000, 20_000):
             for name in MANIFOLDS:

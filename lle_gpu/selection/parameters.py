@@ -1,17 +1,24 @@
 """The choice of n_neighbors and reg: embed with several values, judge each, take the best.
 
 One search for neighbours, at the largest k, does for all: the k nearest are the first k columns.
-What is then embedded costs about k + ``OVERHEAD`` (method "standard", one constraint a point), or
-the square of that (the others, k x k numbers a point). So the default candidates are tried from
-coarse to fine, as long as the sum stays below ``EFFORT`` times that of the largest: with the
-judging, the whole takes about three times as long as one fit at the largest, or less. With many
-features the search is much of a fit, and ``WIDE_EFFORT`` times as much keeps to the same.
+What is then embedded costs about k + a (method "standard", one constraint a point), or the square
+of that (the others, k x k numbers a point), where a = ``OVERHEAD`` + ``SETUP`` / n is what does not
+grow with k. So the default candidates are tried from coarse to fine, as long as the sum stays below
+``EFFORT`` times the cost of the largest in the range: with the search and the judging, the whole
+takes about three times as long as one fit with that, or less. With many features the search is
+much of a fit, and for method "standard" ``WIDE_EFFORT`` times as much keeps to the same.
+
+The largest is embedded only if the best so far lie beside it, or all others leave the graph in
+pieces: it is the dearest by far, and seldom
+the one. What is saved goes to candidates around the best, where the residual of method "standard"
+jumps from one k to the next.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -29,7 +36,7 @@ from lle_gpu.functional import PARAMETER_CONSTRAINTS, where_it_fits
 from lle_gpu.neighbors.cpu import TREE_MAX_FEATURES
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import stage, watch
-from lle_gpu.selection.criteria import Judge, instability, long_edges
+from lle_gpu.selection.criteria import LOCAL, Judge, instability
 from lle_gpu.selection.results import NeighborSelection, RegSelection
 
 __all__ = ["select_n_neighbors", "select_reg"]
@@ -39,11 +46,17 @@ Index = NDArray[np.int64]
 
 # The default candidates for n_neighbors: from the first, or what the method needs, to the second.
 LEAST, MOST = 6, 40
-# What an embedding costs beside its neighbours, in neighbours; the sum of these costs for all that
-# are tried by default, in units of the largest's.
-OVERHEAD, EFFORT, WIDE_EFFORT = 10, 2.2, 3.0
+# What an embedding costs beside its neighbours, in neighbours: a share of the points', and one that
+# does not depend on their number.
+OVERHEAD, SETUP = 10, 30_000
+# The sum of the costs of all that are tried by default, in units of that of the largest in the
+# range; the second for one constraint a point and many features.
+EFFORT, WIDE_EFFORT = 2.8, 4.0
+# The first candidates are this factor apart; gaps count as equally wide whose widths, in such
+# factors, round to the same half.
+STEP = 2.0
 # Candidates that are nearer to one another than this are not told apart.
-FINEST = 1.15
+FINEST = 1.06
 # Powers of ten: 1e-3 is what LLE's authors use, 0.1 what classifiers often like better.
 REGS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # A distance residual up to which the data count as a manifold that was found.
@@ -94,9 +107,9 @@ def select_n_neighbors(
     n_components : int, default=2
     method : {"standard", "modified", "hessian", "ltsa"}, default="standard"
     candidates : sequence of int, default=None
-        All of them are tried. None tries numbers from 6 to 40 (more if the method needs more, less
-        if there are few points), from coarse to fine around the best, in about three times
-        the time of one fit at the largest, or less.
+        All of them are tried. None tries some numbers from 6 to 40 (more if the method needs more,
+        less if there are few points), from coarse to fine around the best, in about three times
+        the time of one fit with 40, or less; 40 itself only if large numbers do best.
     reg, metric, neighbors_algorithm, random_state, n_jobs, device, verbose, callbacks
         As in :class:`lle_gpu.LocallyLinearEmbedding`. Distances along the data are by ``metric``,
         neighbours kept too.
@@ -135,23 +148,24 @@ def select_n_neighbors(
         least = METHODS[method].least_neighbors(n_components)
         low = min(max(LEAST, least), n - 1)
         high = min(max(MOST, 2 * low), max((n - 1) // 2, low))
-        start = _ladder(low, high)
+        start = _ladder(low, high, METHODS[method].square)
     else:
         start = _numbers(candidates, "candidates", whole=True)
-    for k in (start[0], start[-1]):
+        low, high = start[0], start[-1]
+    for k in (low, high):
         check_sizes(points.shape, method=method, n_neighbors=k, n_components=n_components)
 
     def run(backend: Backend) -> NeighborSelection:
         trials = _Trials(
-            backend, points, start[-1], n_components, method, metric, neighbors_algorithm,
+            backend, points, high, n_components, method, metric, neighbors_algorithm,
             random_state, n_jobs,
         )  # fmt: skip
-        for k in start:
-            trials.run(k, k, reg)
         if candidates is None:
-            _refine(trials, reg)
-        long = long_edges(trials.index, trials.distance)
-        return _neighbor_selection(trials, long, ends=candidates is None)
+            _explore(trials, start, low, reg)
+        else:
+            for k in start:
+                trials.run(k, k, reg)
+        return _neighbor_selection(trials, ends=candidates is None)
 
     return _where(run, points, device, metric, neighbors_algorithm, verbose, callbacks)
 
@@ -225,7 +239,7 @@ def select_reg(
         for reg in start:
             trials.run(reg, n_neighbors, reg)
         table = {"reg": np.array(sorted(trials.tried)), **trials.columns()}
-        best, criterion, reason = _choose(table, "reg")
+        best, criterion, reason = _choose(table, "reg", trials.messages)
         said = (*trials.messages, *_said_of_all(table, best, ends=candidates is None))
         return RegSelection(float(table["reg"][best]), reason, table, said, criterion)
 
@@ -273,20 +287,20 @@ class _Trials:
                 n_jobs=self.n_jobs,
             )
             distance, index = map(to_host, search.kneighbors())
-        self.index, self.distance = index, distance
+        self.index = index
         with stage("graph"):
             self.judge = Judge(index, distance, self.n_jobs)
 
     def run(self, candidate: float, k: int, reg: float) -> None:
         """Embed and judge; what fails leaves a message."""
+        self.tried[candidate], failed = None, []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 self.tried[candidate] = self._embed(k, reg)
             except (ValueError, np.linalg.LinAlgError) as error:
-                self.tried[candidate] = None
-                self.messages.append(f"{candidate:g} failed: {error}")
-        self.messages += [f"{candidate:g}: {warning.message}" for warning in caught]
+                failed = [f"{candidate:g} failed: {error}"]
+        self.messages += [f"{candidate:g}: {warning.message}" for warning in caught] + failed
 
     def _embed(self, k: int, reg: float) -> _Trial:
         nearest = self.index[:, :k]
@@ -351,62 +365,100 @@ def _where(
         return where_it_fits(device, backend, points, points, run, advice=advice)[0]
 
 
-def _refine(trials: _Trials, reg: float) -> None:
-    """Try what lies beside the best, on the better side first, as long as the effort allows."""
-    effort = EFFORT if trials.points.shape[1] <= TREE_MAX_FEATURES else WIDE_EFFORT
-    while True:
-        ks = np.array(sorted(trials.tried), dtype=int)
-        try:
-            best, criterion, _ = _choose({"n_neighbors": ks, **trials.columns()}, "n_neighbors")
-        except ValueError:
-            return  # all failed: it is said when the result is made
-        score = trials.columns()[criterion] * (-1 if criterion == "distance_residual" else 1)
-        beside = [i for i in (best - 1, best + 1) if 0 <= i < len(ks)]
-        beside.sort(key=lambda i: -score[i] if np.isfinite(score[i]) else np.inf)
-        between = [round(float(np.sqrt(ks[best] * ks[i]))) for i in beside]
-        new = [
-            k
-            for k, i in zip(between, beside, strict=True)
-            if max(ks[best], ks[i]) > FINEST**2 * min(ks[best], ks[i]) and k not in trials.tried
-        ]
-        new = [
-            k
-            for k in new
-            if _cost([*ks, k], trials.method) <= effort * _cost(ks[-1:], trials.method)
-        ][:1]
-        if not new:
+def _explore(trials: _Trials, start: Sequence[int], low: int, reg: float) -> None:
+    """Try ``start``, then what lies between the best and its neighbours, within the effort."""
+    effort = _effort(trials) * _cost([trials.most], trials)
+    if len(closed_classes(trials.index[:, : start[-1]]).sizes) > 1:
+        start = [trials.most, *reversed(start)]  # the more neighbours, the fewer pieces
+    for k in start:
+        if _cost([*trials.tried, k], trials) <= effort or not trials.tried:
+            trials.run(k, k, reg)
+    while any(trials.tried.values()):
+        for k in _next(trials, low):
+            if _cost([*trials.tried, k], trials) <= effort:
+                trials.run(k, k, reg)
+                break
+        else:
             return
-        trials.run(new[0], new[0], reg)
 
 
-def _neighbor_selection(trials: _Trials, long: Float, *, ends: bool) -> NeighborSelection:
-    ks = np.array(sorted(trials.tried), dtype=int)
-    table = {"n_neighbors": ks, **trials.columns(), "long_edges": long[ks - 1]}
-    best, criterion, reason = _choose(table, "n_neighbors")
-    said = [*trials.messages, *_said_of_all(table, best, ends=ends)]
-    first = int(np.argmax(long > 0)) + 1
-    if long[-1] > 0:
-        said.append(
-            f"from n_neighbors={first} on, edges lead across the data (short circuits): at "
-            f"{ks[-1]} they are {long[-1]:.2%} of all"
-            + (
-                f", and at the recommended {ks[best]} {table['long_edges'][best]:.2%}: check the "
-                "embedding, or take fewer"
-                if table["long_edges"][best] > 0
-                else ""
+def _next(trials: _Trials, low: int) -> list[int]:
+    """Numbers of neighbours that are worth trying next, the most promising first.
+
+    They halve the gaps on both sides of the best (the ends of the range count as its neighbours):
+    the wider gap first, so that no side is forgotten; of two alike, that to the better neighbour.
+    A candidate that must not be chosen, for its null vectors, may have the smallest residual all
+    the same: then what is better still is looked for between it and the next larger one first.
+    """
+    ks = sorted(int(k) for k in trials.tried)
+    columns = trials.columns()
+    best, criterion, _ = _choose({"n_neighbors": np.array(ks), **columns}, "n_neighbors")
+    residual = columns["distance_residual"]
+    if np.nanmin(residual) <= FOUND:
+        criterion = "distance_residual"
+    score = columns[criterion] * (-1 if criterion == "distance_residual" else 1)
+    worth = {k: float(v) for k, v in zip(ks, score, strict=True) if np.isfinite(v)}
+    rungs = sorted({low, *ks, trials.most})
+
+    def gaps(k: int, *steps: int) -> list[tuple[int, int]]:
+        at = rungs.index(k)
+        beside = [rungs[at + step] for step in steps if 0 <= at + step < len(rungs)]
+        beside.sort(
+            key=lambda other: (
+                -round(2 * abs(math.log(other / k, STEP))),
+                -worth.get(other, -math.inf),
             )
+        )
+        return [(min(k, other), max(k, other)) for other in beside]
+
+    around = gaps(ks[best], -1, 1)
+    guide = max(worth, key=worth.__getitem__)
+    if columns["null_vectors"][ks.index(guide)] > 1 and guide != ks[best]:
+        around = gaps(guide, 1) + around
+    new = [_between(a, b, trials.tried) for a, b in around]
+    return [k for k in new if k is not None]
+
+
+def _between(a: int, b: int, tried: Mapping[float, Any]) -> int | None:
+    """The middle of a < b, or an end of the range that is next to it; None if that was tried."""
+    middle = round(math.sqrt(a * b))
+    choices = [middle] if b > FINEST**2 * a else []
+    choices += [a, b]
+    return next((k for k in choices if k not in tried), None)
+
+
+def _neighbor_selection(trials: _Trials, *, ends: bool) -> NeighborSelection:
+    ks = np.array(sorted(trials.tried), dtype=int)
+    long, looked_at = trials.judge.long_edges()
+    table = {"n_neighbors": ks, **trials.columns(), "long_edges": long[ks - 1]}
+    best, criterion, reason = _choose(table, "n_neighbors", trials.messages)
+    said = [*trials.messages, *_said_of_all(table, best, ends=ends)]
+    if long[-1] > 0:
+        first = int(np.argmax(long > 0)) + 1
+        share = table["long_edges"][best]
+        here = (
+            f", and at the recommended {ks[best]} {share:.2%}: check the embedding, or take fewer"
+            if share > 0
+            else ""
+        )
+        said.append(
+            f"edges that lead across the data (short circuits) were found from n_neighbors={first} "
+            f"on, among those of {looked_at} points: at {trials.most} they are {long[-1]:.2%} of "
+            f"all{here}. Those among the {LOCAL} nearest only diagnose() can tell"
         )
     return NeighborSelection(int(ks[best]), reason, table, tuple(said), criterion)
 
 
-def _choose(table: dict[str, NDArray[Any]], name: str) -> tuple[int, str, str]:
+def _choose(
+    table: dict[str, NDArray[Any]], name: str, messages: Sequence[str] = ()
+) -> tuple[int, str, str]:
     """The row to recommend, the column that decided, and a sentence about it."""
     residual, kept = table["distance_residual"], table["neighborhood_preservation"]
     sound = np.isfinite(residual)
     if not sound.any():
         raise ValueError(
             f"no candidate for {name} could be embedded; tried "
-            f"{', '.join(f'{c:g}' for c in table[name])}. Fit one of them to see why."
+            f"{', '.join(f'{c:g}' for c in table[name])}. The last: {messages[-1]}"
         )
     if (table["null_vectors"][sound] == 1).any():
         sound &= table["null_vectors"] == 1
@@ -453,16 +505,28 @@ def _said_of_all(table: dict[str, NDArray[Any]], best: int, *, ends: bool) -> li
     return said
 
 
-def _cost(ks: Any, method: str) -> float:
+def _cost(ks: Iterable[float], trials: _Trials) -> float:
     """What embeddings with these numbers of neighbours take, in a unit of the method's own."""
-    power = 1 if METHODS[method].square else 2
-    return float(np.sum((np.asarray(ks) + OVERHEAD) ** power))
+    power = 1 if METHODS[trials.method].square else 2
+    beside = OVERHEAD + SETUP / trials.points.shape[0]
+    return float(sum((k + beside) ** power for k in ks))
 
 
-def _ladder(low: int, high: int) -> list[int]:
-    """Whole numbers from low to high, each about 2^(3/2) times the one before."""
-    count = max(2, round(np.log2(high / low) / 1.5) + 1)
-    return sorted({round(float(k)) for k in np.geomspace(low, high, count)})
+def _effort(trials: _Trials) -> float:
+    """What all trials may cost together, in units of one with the largest number."""
+    is_wide = trials.points.shape[1] > TREE_MAX_FEATURES
+    return WIDE_EFFORT if is_wide and METHODS[trials.method].square else EFFORT
+
+
+def _ladder(low: int, high: int, square: bool) -> list[int]:
+    """Whole numbers between low and high, ``STEP`` apart, half a step from low; low if none.
+
+    Where small numbers are cheap beside the largest, a large one is among them, too: these methods
+    embed images well with many neighbours, and badly with few.
+    """
+    steps = math.log(high / low, STEP)
+    count = math.floor(steps) if square else math.floor(steps + 0.5)
+    return [round(low * STEP ** (j + 0.5)) for j in range(count)] or [low]
 
 
 def _numbers(values: Any, name: str, *, whole: bool) -> list[Any]:

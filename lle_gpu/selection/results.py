@@ -97,7 +97,9 @@ class NeighborSelection(_Result):
           right; many authors look at it all the same.
         - ``null_vectors``: of F, the constant included; 1 on a sound graph.
         - ``long_edges``: share of the graph's edges between points that are far from one another
-          along the graph of nearest neighbours: short circuits.
+          along the graph of nearest neighbours: short circuits. Of all edges, with up to 50,000
+          points, and of those of so many with more; an edge on which the landmarks of
+          :mod:`lle_gpu.selection.criteria` throw no light is not counted.
         - ``converged``: whether the solver's certificate holds.
     warnings : tuple of str
         Closed classes, short circuits, a choice at the end of the range, candidates that failed.
