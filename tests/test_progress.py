@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -393,6 +394,19 @@ class TestBar:
         assert "%|" not in text
         last = [line.rsplit("\r", 1)[-1].split() for line in text.split("\n")[:-1]]
         assert [words[0] for words in last] == ["first", "second"]
+
+    def test_no_standard_error(self, monkeypatch):
+        """As in a service, or behind ``2>&-``."""
+        monkeypatch.setattr(sys, "stderr", None)
+        assert make(verbose=True).fit(ROLL).spectrum_.converged
+
+    def test_a_stream_that_can_write_and_nothing_else(self, monkeypatch):
+        written = []
+        monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=written.append))
+        make(verbose=True).fit(ROLL)
+        # A line at a time, so that those of several processes stay lines.
+        assert all(text.endswith("\n") and text.count("\n") == 1 for text in written)
+        assert [text.split()[0] for text in written][:2] == ["neighbors", "graph"]
 
     def test_a_terminal_without_tqdm(self, without, monkeypatch):
         without("tqdm")
