@@ -61,8 +61,9 @@ HEADER = re.compile(
     r"\{'descr': '(?P<descr>[^']+)', 'fortran_order': (?P<fortran_order>True|False), "
     r"'shape': \((?P<shape>[0-9, ]{0,400})\), \} *\n"
 )
-# Parameters that belong to the process, not to the model.
+# What belongs to the process, or to the pipeline around it, and not to the model.
 NOT_KEPT = ("callbacks",)
+NOT_KEPT_STATE = ("_frames_as_arrays", "_metadata_request")
 DAMAGED = "the file is damaged: get it again, or save the model once more"
 
 
@@ -191,7 +192,7 @@ def write(path: str | os.PathLike[str], model: Any) -> None:
         )
     check_is_fitted(model)
     model._validate_params()
-    state = portable(vars(model))
+    state = {name: v for name, v in portable(vars(model)).items() if name not in NOT_KEPT_STATE}
     parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
     unknown = sorted(state.keys() - HOLDS.keys())
     if unknown:

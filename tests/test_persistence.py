@@ -18,6 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from conftest import METHODS, make_manifold, two_clusters
 from scipy.sparse import csr_array, csr_matrix, random_array
 from sklearn.exceptions import NotFittedError
@@ -274,6 +275,13 @@ class TestParameters:
         model.set_params(callbacks=[print]).save(tmp_path / "m.lle")
         assert lle_gpu.load(tmp_path / "m.lle").callbacks is None
         assert model.callbacks == [print]
+
+    def test_requests_of_metadata_are_left_out(self, model, tmp_path):
+        """They are for the pipeline around it, which is not in the file."""
+        with sklearn.config_context(enable_metadata_routing=True):
+            model.set_fit_request(knn_graph=True).save(tmp_path / "m.lle")
+            assert lle_gpu.load(tmp_path / "m.lle").fit(model.nbrs_.X).spectrum_.converged
+            assert model.get_metadata_routing().fit.requests == {"knn_graph": True}
 
 
 class TestSaving:
