@@ -132,9 +132,10 @@ default="auto"
         What :meth:`fit_transform`, :meth:`transform` and :meth:`inverse_transform` give back. None
         is the kind of X in the same call: a data frame with X's index, a tensor on X's device, an
         array. (While :func:`lle_gpu.patch_sklearn` holds, and in copies that were pickled then,
-        None gives NumPy's arrays for data frames, as scikit-learn does.) What goes before what: ``set_output``, or scikit-learn's
-        ``transform_output``, if it is not "default" (not for :meth:`inverse_transform`); this
-        parameter; cuML's global output type, if cuML is imported and it is not None or "input"; X.
+        None gives NumPy's arrays for data frames, as scikit-learn does.) What goes before what:
+        ``set_output``, or scikit-learn's ``transform_output``, if it is not "default" (not for
+        :meth:`inverse_transform`); this parameter; cuML's global output type, if cuML is imported
+        and it is not None or "input"; X.
     verbose : bool or int, default=False
         Print stages, their times and the choices made to standard error, with a bar for what is
         running in a terminal or a notebook.

@@ -401,6 +401,18 @@ class TestSaving:
             with pytest.raises(FileNotFoundError, match="path='' names no file: give"):
                 call("")
 
+    def test_the_name_of_a_folder(self, model, tmp_path):
+        for call in (model.save, lle_gpu.load):
+            with pytest.raises(IsADirectoryError, match="models/' names a folder: give"):
+                call(f"{tmp_path}/models/")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_name_as_long_as_can_be(self, model, tmp_path):
+        path = tmp_path / f"{'m' * 251}.lle"
+        model.save(path)
+        assert list(tmp_path.iterdir()) == [path]
+        assert lle_gpu.load(path).n_neighbors == 8
+
     def test_parameters_that_are_not_the_fit_s(self, model, tmp_path):
         with pytest.raises(ValueError, match="cannot keep .*n_neighbors=9.* of the fit are 8"):
             model.set_params(n_neighbors=9).save(tmp_path / "m.lle")
