@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -259,6 +260,30 @@ class TestStopping:
             with pytest.raises(KeyboardInterrupt):
                 getattr(model, call)(X)
             assert self.state(model) == before
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
+    def test_control_c_while_threads_search(self, tmp_path):
+        """The process lives on: no thread is left that writes to memory given back."""
+        (tmp_path / "script.py").write_text(
+            "import random, signal\n"
+            "import numpy as np\n"
+            "from lle_gpu.neighbors.cpu import NeighborSearch\n"
+            "X = np.random.default_rng(0).normal(size=(20_000, 3))\n"
+            "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+            "interrupted = 0\n"
+            "for _ in range(60):\n"
+            "    try:\n"
+            "        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.01, 0.06))\n"
+            "        NeighborSearch(X, 12, n_jobs=4).kneighbors()\n"
+            "        signal.setitimer(signal.ITIMER_REAL, 0)\n"
+            "    except KeyboardInterrupt:\n"
+            "        interrupted += 1\n"
+            "print(interrupted > 0)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
     @pytest.mark.parametrize("kind", ["start", "advance", "finish"])
     def test_the_others_hear_of_the_end(self, kind):
