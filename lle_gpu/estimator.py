@@ -131,10 +131,11 @@ default="auto"
     output_type : {"numpy", "cupy", "cudf", "pandas", "polars", "torch"} or None, default=None
         What :meth:`fit_transform`, :meth:`transform` and :meth:`inverse_transform` give back. None
         is the kind of X in the same call: a data frame with X's index, a tensor on X's device, an
-        array. (While :func:`lle_gpu.patch_sklearn` holds, None gives NumPy's arrays for data
-        frames, as scikit-learn does.) What goes before what: ``set_output``, or scikit-learn's
-        ``transform_output``, if it is not "default" (not for :meth:`inverse_transform`); this
-        parameter; cuML's global output type, if cuML is imported and it is not None or "input"; X.
+        array. (While :func:`lle_gpu.patch_sklearn` holds, and in copies that were pickled then,
+        None gives NumPy's arrays for data frames, as scikit-learn does.) What goes before what:
+        ``set_output``, or scikit-learn's ``transform_output``, if it is not "default" (not for
+        :meth:`inverse_transform`); this parameter; cuML's global output type, if cuML is imported
+        and it is not None or "input"; X.
     verbose : bool or int, default=False
         Print stages, their times and the choices made to standard error, with a bar for what is
         running in a terminal or a notebook.
@@ -405,7 +406,8 @@ default="auto"
         """What kind to give back for X; raises before any work is done if it cannot be made."""
         if by_set_output and _get_output_config("transform", self)["dense"] != "default":
             return "numpy"  # of which scikit-learn makes the data frame
-        kind = output_kind(X, self.output_type, frames_as_arrays=is_patched())
+        as_arrays = is_patched() or vars(self).get("_frames_as_arrays", False)
+        kind = output_kind(X, self.output_type, frames_as_arrays=as_arrays)
         check_kind(kind)
         return kind
 
@@ -478,7 +480,8 @@ default="auto"
         """Write the fitted model to a file of arrays and JSON, without code; see :meth:`load`.
 
         A file that is there is replaced when all is written, and stays if something fails. Arrays
-        on a GPU are brought to the host. Everything is kept but ``callbacks``.
+        on a GPU are brought to the host. Everything is kept but ``callbacks`` and what
+        ``set_fit_request`` asks of a pipeline.
 
         Parameters
         ----------
@@ -517,6 +520,13 @@ default="auto"
         """
         return read(path, cls)
 
+    def __sklearn_clone__(self) -> Self:
+        """Not fitted; what a patched process has sent stays so (a search inside a worker)."""
+        cloned: Self = super().__sklearn_clone__()
+        if "_frames_as_arrays" in vars(self):
+            cloned.__dict__["_frames_as_arrays"] = True
+        return cloned
+
     def __copy__(self) -> Self:
         """Shallow; by the state for pickles, arrays would leave the GPU."""
         copied = type(self).__new__(type(self))
@@ -524,8 +534,13 @@ default="auto"
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: readable on a machine without a GPU."""
-        return portable(super().__getstate__())
+        """What is pickled: readable on a machine without a GPU.
+
+        Who sends it from a patched process, to joblib's workers say, wants scikit-learn's output
+        there, too.
+        """
+        state = portable(super().__getstate__())
+        return state | {"_frames_as_arrays": True} if is_patched() else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A pickle of scikit-learn's comes here while its names are ours (patch_sklearn)."""

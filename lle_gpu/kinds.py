@@ -116,7 +116,7 @@ def is_frame(X: Any) -> bool:
 
 
 def labels_of(X: Any) -> list[Any] | None:
-    """A frame's columns' names, if these are not all text (such scikit-learn remembers itself).
+    """A frame's columns' names, if these are not all ``str`` (such scikit-learn remembers itself).
 
     Examples
     --------
@@ -126,7 +126,9 @@ def labels_of(X: Any) -> list[Any] | None:
     ([0, 1], None)
     """
     names = list(X.columns) if is_frame(X) else []
-    return None if all(isinstance(name, str) for name in names) else names
+    if all(type(name) is str for name in names):
+        return None
+    return [str(name) if isinstance(name, str) else name for name in names]  # NumPy's text
 
 
 def unwrap(X: Any) -> Any:
@@ -373,10 +375,13 @@ def _from_torch(X: Any) -> Any:
             f"X is a {str(X.layout).removeprefix('torch.')} tensor. Give X.to_dense(), or a SciPy "
             "sparse matrix."
         )
+    if X.is_nested:
+        raise TypeError("X is a nested tensor. Give one of shape (n_samples, n_features).")
     if X.device.type not in ("cpu", "cuda"):
+        remedy = "That one has no numbers" if X.is_meta else "Give X.cpu()"
         raise TypeError(
             f"X is a tensor on device {str(X.device)!r}: it must be on the CPU or a CUDA device. "
-            "Give X.cpu()."
+            f"{remedy}."
         )
     if X.is_complex():
         _refuse_complex(f"a tensor of {X.dtype}")

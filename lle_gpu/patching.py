@@ -102,8 +102,8 @@ def patch_sklearn(*, verbose: bool = False) -> Patch:
     changes nothing; :func:`unpatch_sklearn` takes it back; in a ``with`` statement it ends with the
     block. It holds for the whole process, all its threads and what it forks, not for processes that
     start afresh (``multiprocessing`` by spawn or forkserver, joblib's workers, Dask's): estimators
-    sent there are ours all the same, but what they import from scikit-learn is scikit-learn's until
-    they call this function themselves.
+    sent there are ours all the same, and give what they would give here, but what these processes
+    import from scikit-learn is scikit-learn's until they call this function themselves.
 
     Models that scikit-learn has made stay what they are, and so do those that are read from its
     pickles while the patch holds, if they are fitted. Ours are pickled under their own name, and

@@ -61,8 +61,9 @@ HEADER = re.compile(
     r"\{'descr': '(?P<descr>[^']+)', 'fortran_order': (?P<fortran_order>True|False), "
     r"'shape': \((?P<shape>[0-9, ]{0,400})\), \} *\n"
 )
-# Parameters that belong to the process, not to the model.
+# What belongs to the process, or to the pipeline around it, and not to the model.
 NOT_KEPT = ("callbacks",)
+NOT_KEPT_STATE = ("_frames_as_arrays", "_metadata_request")
 DAMAGED = "the file is damaged: get it again, or save the model once more"
 
 
@@ -191,7 +192,7 @@ def write(path: str | os.PathLike[str], model: Any) -> None:
         )
     check_is_fitted(model)
     model._validate_params()
-    state = portable(vars(model))
+    state = {name: v for name, v in portable(vars(model)).items() if name not in NOT_KEPT_STATE}
     parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
     unknown = sorted(state.keys() - HOLDS.keys())
     if unknown:
@@ -242,8 +243,10 @@ def _as_search(search: Any) -> Search:
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
-    if not os.fspath(path):  # which Path would take for the folder that we are in
+    if not (name := os.fspath(path)):  # which Path would take for the folder that we are in
         raise FileNotFoundError("path='' names no file: give the name of one, such as 'model.lle'")
+    if name.endswith(("/", os.sep)):  # which Path would leave out
+        raise IsADirectoryError(f"path={name!r} names a folder: give the name of a file in it")
     return Path(path)
 
 
@@ -272,7 +275,8 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     # Who could not read the file that was there cannot read the new one, at no time.
     kept = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     opener = partial(os.open, mode=0o666 if kept is None else 0o600)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    # Not with the target's name in it, which may be as long as a name can be.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with _naming(path):
             file = open(temporary, "xb", opener=opener)  # noqa: SIM115

@@ -332,7 +332,8 @@ class ProgressBar(StageTimes):
     Parameters
     ----------
     stream : text file, default=None
-        None is standard error. Unpickled bars write to standard error.
+        None is standard error. Unpickled bars write to standard error. A process without one (a
+        service, ``pythonw``) prints nothing.
     delay : float, default=0.5
     """
 
@@ -341,10 +342,11 @@ class ProgressBar(StageTimes):
         self._delay = delay
         self._watch(sys.stderr if stream is None else stream)
 
-    def _watch(self, stream: TextIO) -> None:
+    def _watch(self, stream: TextIO | None) -> None:
         self._stream = stream
         in_notebook = type(stream).__module__.partition(".")[0] == "ipykernel"
-        self._watched = in_notebook or stream.isatty()
+        # What a program puts in the place of standard error may have write() alone.
+        self._watched = in_notebook or bool(getattr(stream, "isatty", bool)())
         self._bars = _bars(in_notebook) if self._watched else None
         self._interval = 1.0 if in_notebook else 0.1
         self._bar: Any = None
@@ -407,13 +409,19 @@ class ProgressBar(StageTimes):
             count = ""
             if self._steps and self._bar is None:
                 count = f" {self._steps / self._total:.0%}" if self._total else f" {self._steps}"
-            print(f"\r  {self._running} ...{count}", end="", file=self._stream, flush=True)
+            self._write(f"\r  {self._running} ...{count}")
             self._drawn = time.perf_counter()
 
     def _print(self, line: str) -> None:
         """Print a line, over the running stage's name."""
         # Long enough to cover it: a name, dots and a count.
-        print(f"\r{line:<30}" if self._watched else line, file=self._stream, flush=True)
+        self._write(f"\r{line:<30}\n" if self._watched else f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        """In one piece: other processes, and threads, may write to the same place."""
+        if self._stream is not None:
+            self._stream.write(text)
+            getattr(self._stream, "flush", bool)()
 
 
 def _bars(in_notebook: bool) -> Any:

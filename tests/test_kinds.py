@@ -330,6 +330,17 @@ class TestFrames:
                 warnings.simplefilter("ignore")
                 model.transform(frame[order])
 
+    def test_names_that_are_numpy_s_text(self, tmp_path):
+        """Which scikit-learn does not count as names."""
+        columns = pd.Index(list(np.array(COLUMNS)), dtype=object)
+        frame = pd.DataFrame(make_manifold("swiss-roll", 60), columns=columns)
+        model = LocallyLinearEmbedding().fit(frame)
+        model.save(tmp_path / "m.lle")
+        for fitted in (model, lle_gpu.load(tmp_path / "m.lle")):
+            assert_array_equal(fitted.transform(frame).to_numpy(), model.embedding_)
+            with pytest.raises(ValueError, match="X's columns are 'c', 'b', 'a', .* in the order"):
+                fitted.transform(frame[frame.columns[::-1]])
+
     def test_names_that_are_no_text_on_one_side(self):
         X = make_manifold("swiss-roll", 60)
         years = pd.DataFrame(X, columns=[2001, 2002, 2003])
@@ -429,7 +440,8 @@ class TestTensors:
         X = self.torch.ones(20, 3)
         for bad, error, says in (
             (X.to_sparse(), TypeError, r"sparse_coo tensor.*X.to_dense\(\)"),
-            (X.to("meta"), TypeError, r"device 'meta'.*X.cpu\(\)"),
+            (X.to("meta"), TypeError, r"device 'meta'.*That one has no numbers\.$"),
+            (self.torch.nested.nested_tensor([X, X]), TypeError, "nested tensor"),
             (X.to(self.torch.complex64), ValueError, "Complex data not supported"),
             (X[0], ValueError, "1D array"),
         ):
@@ -458,7 +470,7 @@ class HostTensor:
     __module__ = "torch"
     __name__ = "Tensor"
     layout, dtype, requires_grad = "torch.strided", "torch.float64", False
-    device = SimpleNamespace(type="cpu")
+    device, is_nested, is_meta = SimpleNamespace(type="cpu"), False, False
 
     def __init__(self, array, negative=False, **attributes):
         self._array, self._negative = array, negative
@@ -513,6 +525,13 @@ class TestTensorsWithoutTorch:
                 ValueError,
                 "^Complex data.*a tensor of torch.complex64",
             ),
+            ({"is_nested": True}, TypeError, "^X is a nested tensor. Give one of shape"),
+            (
+                {"device": SimpleNamespace(type="meta"), "is_meta": True},
+                TypeError,
+                r"That one has no numbers\.$",
+            ),
+            ({"device": SimpleNamespace(type="mps")}, TypeError, r"Give X\.cpu\(\)\.$"),
         ],
     )
     def test_the_remedy_is_the_one_that_applies(self, attributes, error, says):

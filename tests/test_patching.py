@@ -359,6 +359,22 @@ class TestPickles:
         )
         assert done.stdout.split() == ["lle_gpu.estimator", home.__name__], done.stderr
 
+    def test_ours_sent_from_here_give_what_they_gave(self, X, tmp_path):
+        """To joblib's workers, which nobody patches: arrays for data frames, as scikit-learn."""
+        pd = pytest.importorskip("pandas")
+        frame = pd.DataFrame(X, columns=["x", "y", "z"])
+        patch_sklearn()
+        sent = pickle.dumps(manifold.LocallyLinearEmbedding(n_neighbors=9).set_output())
+        unpatch_sklearn()
+        read = pickle.loads(sent)
+        again = clone(pickle.loads(pickle.dumps(clone(make_pipeline(read)))))[0]
+        for model in (read, again):
+            assert type(model.fit_transform(frame)) is np.ndarray
+            assert type(model.transform(frame)) is np.ndarray
+        read.save(tmp_path / "m.lle")
+        for model in (lle_gpu.load(tmp_path / "m.lle"), clone(lle_gpu.LocallyLinearEmbedding())):
+            assert type(model.fit(frame).transform(frame)) is pd.DataFrame
+
     @pytest.mark.parametrize("way", ["pickle", "joblib", "cloudpickle", "deepcopy"])
     def test_theirs_can_be_sent_while_patched(self, theirs, X, way):
         def through():

@@ -18,6 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from conftest import METHODS, make_manifold, two_clusters
 from scipy.sparse import csr_array, csr_matrix, random_array
 from sklearn.exceptions import NotFittedError
@@ -275,6 +276,13 @@ class TestParameters:
         assert lle_gpu.load(tmp_path / "m.lle").callbacks is None
         assert model.callbacks == [print]
 
+    def test_requests_of_metadata_are_left_out(self, model, tmp_path):
+        """They are for the pipeline around it, which is not in the file."""
+        with sklearn.config_context(enable_metadata_routing=True):
+            model.set_fit_request(knn_graph=True).save(tmp_path / "m.lle")
+            assert lle_gpu.load(tmp_path / "m.lle").fit(model.nbrs_.X).spectrum_.converged
+            assert model.get_metadata_routing().fit.requests == {"knn_graph": True}
+
 
 class TestSaving:
     def test_unfitted(self, tmp_path):
@@ -392,6 +400,18 @@ class TestSaving:
         for call in (model.save, lle_gpu.load):
             with pytest.raises(FileNotFoundError, match="path='' names no file: give"):
                 call("")
+
+    def test_the_name_of_a_folder(self, model, tmp_path):
+        for call in (model.save, lle_gpu.load):
+            with pytest.raises(IsADirectoryError, match="models/' names a folder: give"):
+                call(f"{tmp_path}/models/")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_name_as_long_as_can_be(self, model, tmp_path):
+        path = tmp_path / f"{'m' * 251}.lle"
+        model.save(path)
+        assert list(tmp_path.iterdir()) == [path]
+        assert lle_gpu.load(path).n_neighbors == 8
 
     def test_parameters_that_are_not_the_fit_s(self, model, tmp_path):
         with pytest.raises(ValueError, match="cannot keep .*n_neighbors=9.* of the fit are 8"):

@@ -8,10 +8,12 @@ import io
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -259,6 +261,30 @@ class TestStopping:
                 getattr(model, call)(X)
             assert self.state(model) == before
 
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
+    def test_control_c_while_threads_search(self, tmp_path):
+        """The process lives on: no thread is left that writes to memory given back."""
+        (tmp_path / "script.py").write_text(
+            "import random, signal\n"
+            "import numpy as np\n"
+            "from lle_gpu.neighbors.cpu import NeighborSearch\n"
+            "X = np.random.default_rng(0).normal(size=(20_000, 3))\n"
+            "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+            "interrupted = 0\n"
+            "for _ in range(60):\n"
+            "    try:\n"
+            "        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.01, 0.06))\n"
+            "        NeighborSearch(X, 12, n_jobs=4).kneighbors()\n"
+            "        signal.setitimer(signal.ITIMER_REAL, 0)\n"
+            "    except KeyboardInterrupt:\n"
+            "        interrupted += 1\n"
+            "print(interrupted > 0)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
     @pytest.mark.parametrize("kind", ["start", "advance", "finish"])
     def test_the_others_hear_of_the_end(self, kind):
         def stop(event):
@@ -393,6 +419,19 @@ class TestBar:
         assert "%|" not in text
         last = [line.rsplit("\r", 1)[-1].split() for line in text.split("\n")[:-1]]
         assert [words[0] for words in last] == ["first", "second"]
+
+    def test_no_standard_error(self, monkeypatch):
+        """As in a service, or behind ``2>&-``."""
+        monkeypatch.setattr(sys, "stderr", None)
+        assert make(verbose=True).fit(ROLL).spectrum_.converged
+
+    def test_a_stream_that_can_write_and_nothing_else(self, monkeypatch):
+        written = []
+        monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=written.append))
+        make(verbose=True).fit(ROLL)
+        # A line at a time, so that those of several processes stay lines.
+        assert all(text.endswith("\n") and text.count("\n") == 1 for text in written)
+        assert [text.split()[0] for text in written][:2] == ["neighbors", "graph"]
 
     def test_a_terminal_without_tqdm(self, without, monkeypatch):
         without("tqdm")

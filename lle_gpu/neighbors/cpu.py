@@ -82,10 +82,17 @@ class _KDTree:
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
         order = spatial_order(points)
         wanted = np.arange(1, count + 1)  # a list keeps the axis when count is 1
-        found, where = self._tree.query(points[order], wanted, workers=effective_jobs(self._n_jobs))
-        distance, index = np.empty_like(found), np.empty_like(where)
-        distance[order] = found * found
-        index[order] = self._order[where]
+        distance = np.empty((len(points), count))
+        index = np.empty((len(points), count), dtype=np.int64)
+
+        def work(part: slice) -> None:
+            rows = order[part]
+            found, where = self._tree.query(points[rows], wanted)
+            distance[rows] = found * found
+            index[rows] = self._order[where]
+
+        # Not on SciPy's threads: after Ctrl-C they would go on writing to memory given back.
+        for_each_chunk(work, len(points), bytes_per_row=16 * count, n_jobs=self._n_jobs, quiet=True)
         return distance, index
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
