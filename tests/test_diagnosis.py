@@ -36,14 +36,17 @@ from stand_in import install
 import lle_gpu
 from lle_gpu import LocallyLinearEmbedding, cli
 from lle_gpu.cuda import compiler
-from lle_gpu.diagnosis import Diagnosis, Finding, _ball_variances, _View, diagnose
+from lle_gpu.diagnosis import Diagnosis, Finding, diagnose
+from lle_gpu.diagnosis.view import View, ball_variances
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 METHODS = ("standard", "modified", "hessian", "ltsa")
 ROOT = Path(lle_gpu.__file__).parents[1]
 PAGE = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
-SOURCE = (ROOT / "lle_gpu" / "diagnosis.py").read_text(encoding="utf-8")
-NAMES = set(re.findall(r'Finding\(\s*"([a-z-]+)",', SOURCE)) | {"separate-pieces", "clique"}
+SOURCE = "".join(
+    path.read_text(encoding="utf-8") for path in (ROOT / "lle_gpu" / "diagnosis").glob("*.py")
+)
+NAMES = set(re.findall(r'Finding\(\s*"([a-z-]+)",', SOURCE))
 SEEDS = range(int(os.environ.get("LLE_GPU_SEEDS", "1")))
 
 
@@ -320,9 +323,9 @@ def test_a_cluster_that_leads_into_another_s_closed_class_is_a_piece():
     X = blobs(600, 3, 100)
     model = fit(X)
     index = NearestNeighbors(n_neighbors=10).fit(X).kneighbors(return_distance=False)
-    within = np.flatnonzero(_View(model, None).classes.labels >= 0)
+    within = np.flatnonzero(View(model, None).classes.labels >= 0)
     index[within[0], -1] = within[-1]  # one edge across, and the first cluster is no class any more
-    view = _View(fit(X, precomputed_knn=index), None)
+    view = View(fit(X, precomputed_knn=index), None)
     assert len(view.classes) == 1
     assert fit(X, precomputed_knn=index).diagnose().names[0] == "separate-pieces"
 
@@ -430,7 +433,7 @@ def test_columns_of_different_spread_that_all_matter_are_no_finding():
 
 def test_thickness_is_what_the_module_says():
     X = noisy(plane(600, 0, 5), 0.05)
-    view = _View(fit(X), None)
+    view = View(fit(X), None)
     rows, measured = view.sample(500), view.thickness(2, view.scales)
     index = NearestNeighbors(n_neighbors=200).fit(X).kneighbors(return_distance=False)
     random = np.random.default_rng(5)
@@ -450,17 +453,17 @@ def test_thickness_is_what_the_module_says():
 
 
 def test_shares_of_a_ball_sum_to_one():
-    shares = _ball_variances(20, 3)
+    shares = ball_variances(20, 3)
     assert shares.sum(axis=1) == pytest.approx(1)
     assert (np.diff(shares, axis=1) <= 0).all()
-    assert _ball_variances(2, 3)[:, 2] == pytest.approx(0)  # three points lie in a plane
+    assert ball_variances(2, 3)[:, 2] == pytest.approx(0)  # three points lie in a plane
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4])
 def test_dimension(d):
     random = np.random.default_rng(d)
     X = random.uniform(size=(3000, d)) @ random.normal(size=(d, 6))
-    assert _View(fit(X, 12, q=1), None).dimension == pytest.approx(d, rel=0.15)
+    assert View(fit(X, 12, q=1), None).dimension == pytest.approx(d, rel=0.15)
 
 
 def test_noise_of_half_the_neighborhoods_size_is_enough():
