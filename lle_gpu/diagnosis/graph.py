@@ -34,19 +34,7 @@ def find_pieces(view: View) -> Iterator[Finding]:
         clique[:] = False
     pieces = np.flatnonzero(is_large)
     if len(pieces) > 1:  # one is what the rest is apart from
-        members = np.bincount(group)
-        pieces = pieces[np.argsort(-members[pieces], kind="stable")]
-        yield Finding(
-            "separate-pieces",
-            f"The data come in {len(pieces)} pieces that no larger neighbourhoods join: each adds "
-            "a null vector, or nearly one, and the first coordinates tell the pieces apart.",
-            {
-                "sizes": shown(members[pieces]),
-                "first rows": [int((group == piece).argmax()) for piece in pieces[:SHOWN]],
-            },
-            "embed the pieces one by one, or disconnected='largest' (the largest alone) or "
-            "'bridge' (tied together at a few points)",
-        )
+        yield _separate_pieces(group, pieces)
     if clique.any():
         yield Finding(
             "clique",
@@ -79,6 +67,22 @@ def find_pieces(view: View) -> Iterator[Finding]:
             f"n_neighbors={grown}" if grown else f"n_neighbors={2 * k} or more",
         )
         yield with_scaling(view, finding)
+
+
+def _separate_pieces(group: Index, pieces: Index) -> Finding:
+    members = np.bincount(group)
+    pieces = pieces[np.argsort(-members[pieces], kind="stable")]
+    return Finding(
+        "separate-pieces",
+        f"The data come in {len(pieces)} pieces that no larger neighbourhoods join: each adds "
+        "a null vector, or nearly one, and the first coordinates tell the pieces apart.",
+        {
+            "sizes": shown(members[pieces]),
+            "first rows": [int((group == piece).argmax()) for piece in pieces[:SHOWN]],
+        },
+        "embed the pieces one by one, or disconnected='largest' (the largest alone) or "
+        "'bridge' (tied together at a few points)",
+    )
 
 
 def _most_common(label: Index, value: Index) -> Index:

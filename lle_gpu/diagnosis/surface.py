@@ -15,6 +15,7 @@ from lle_gpu.diagnosis.view import View, ball_variances
 from lle_gpu.parallel import for_each_chunk
 
 Float = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 # Edges looked at are those of so many rows: one in thousands can be enough to spoil an embedding.
 EDGE_SAMPLE = 50_000
@@ -40,17 +41,7 @@ def find_surface(view: View) -> Iterator[Finding]:
     if view.small < q + 2:
         return
     if q > 1 and (extent := view.thickness(q - 1, reached).min()) < MISSING:
-        yield Finding(
-            "too-many-components",
-            f"The data have fewer than n_components={q} dimensions: neighbourhoods have next to no "
-            f"extent in direction {q}, so that the last coordinates repeat the first.",
-            {
-                f"extent in direction {q}, relative": float(extent),
-                "dimension of the data": view.dimension,
-            },
-            f"n_components={_least_dimension(view)}, unless the data close in on themselves, as a "
-            "circle does",
-        )
+        yield _too_many_components(view, float(extent))
         return
     if view.d <= q:
         return
@@ -99,6 +90,21 @@ def find_surface(view: View) -> Iterator[Finding]:
         )
 
 
+def _too_many_components(view: View, extent: float) -> Finding:
+    q = view.q
+    return Finding(
+        "too-many-components",
+        f"The data have fewer than n_components={q} dimensions: neighbourhoods have next to no "
+        f"extent in direction {q}, so that the last coordinates repeat the first.",
+        {
+            f"extent in direction {q}, relative": extent,
+            "dimension of the data": view.dimension,
+        },
+        f"n_components={_least_dimension(view)}, unless the data close in on themselves, as a "
+        "circle does",
+    )
+
+
 def _least_dimension(view: View) -> int:
     """The number of directions in which neighbourhoods extend."""
     for q in range(1, view.q):
@@ -108,7 +114,41 @@ def _least_dimension(view: View) -> int:
 
 
 def find_short_circuits(view: View) -> Iterator[Finding]:
-    """Edges that leave the surface.
+    """Neighbours that are reached across a gap or round a bend."""
+    q = view.q
+    if view.d <= q or view.small < q + 2:
+        return
+    if view.thickness(q, view.reached).min() >= NOISY:
+        return  # planes that are not there
+    rows, leaves = _leaving_edges(view)
+    if not leaves.any():
+        return
+    points, place = leaves.any(axis=1), int(leaves.any(axis=0).argmax())
+    first = np.flatnonzero(points)[:SHOWN]
+    edges = [[int(rows[i]), int(view.index[rows[i], leaves[i].argmax()])] for i in first]
+    enough = place >= max(METHODS[view.method].least_neighbors(q) + 1, q + 2)
+    finding = Finding(
+        "short-circuit",
+        f"{int(leaves.sum())} edge(s) of the neighbour graph leave the surface and join parts that "
+        "are far apart along it: neighbourhoods reach across a gap or round a bend. A few of these "
+        "edges are enough to fold the embedding.",
+        {
+            "edges": int(leaves.sum()),
+            "points with such edges": int(points.sum()),
+            "share of the points looked at": float(points.mean()),
+            "nearest such neighbour is number": place + 1,
+            "examples": edges,
+        },
+        f"n_neighbors={place}, the most without such an edge, or more points"
+        if enough
+        else "more points: even few neighbours reach that far; or leave the points out that have "
+        "such edges",
+    )
+    yield with_scaling(view, finding)
+
+
+def _leaving_edges(view: View) -> tuple[Index, NDArray[np.bool_]]:
+    """Edges that leave the surface: rows (m,) that were looked at, and which neighbours (m, k).
 
     T_i (w x q), the tangent plane at point i, is taken from its nearest points: the 2 q + 4
     nearest, or fewer, down to q + 2, until lambda_(q+1) <= 0.1 lambda_q (where an edge across is
@@ -120,10 +160,6 @@ def find_short_circuits(view: View) -> Iterator[Finding]:
     graphs with such edges were told, and none of 124 others (six seeds).
     """
     q, k, small = view.q, view.k, view.small
-    if view.d <= q or small < q + 2:
-        return
-    if view.thickness(q, view.reached).min() >= NOISY:
-        return  # planes that are not there
     rows = view.sample(EDGE_SAMPLE)
     index = np.column_stack([rows, view.nearest[1][rows, :small], view.index[rows]])
     crowded = np.append(view.is_small, False)[view.classes.labels]
@@ -163,30 +199,7 @@ def find_short_circuits(view: View) -> Iterator[Finding]:
         n_jobs=view.model.n_jobs,
         quiet=True,
     )
-    if not leaves.any():
-        return
-    points, place = leaves.any(axis=1), int(leaves.any(axis=0).argmax())
-    first = np.flatnonzero(points)[:SHOWN]
-    edges = [[int(rows[i]), int(view.index[rows[i], leaves[i].argmax()])] for i in first]
-    enough = place >= max(METHODS[view.method].least_neighbors(q) + 1, q + 2)
-    finding = Finding(
-        "short-circuit",
-        f"{int(leaves.sum())} edge(s) of the neighbour graph leave the surface and join parts that "
-        "are far apart along it: neighbourhoods reach across a gap or round a bend. A few of these "
-        "edges are enough to fold the embedding.",
-        {
-            "edges": int(leaves.sum()),
-            "points with such edges": int(points.sum()),
-            "share of the points looked at": float(points.mean()),
-            "nearest such neighbour is number": place + 1,
-            "examples": edges,
-        },
-        f"n_neighbors={place}, the most without such an edge, or more points"
-        if enough
-        else "more points: even few neighbours reach that far; or leave the points out that have "
-        "such edges",
-    )
-    yield with_scaling(view, finding)
+    return rows, leaves
 
 
 def _tangent_planes(near: Float, q: int) -> tuple[Float, Float, Float]:
