@@ -516,6 +516,15 @@ class TestKinds:
         found = metrics.scores(torch.from_numpy(X60), torch.from_numpy(Y60))
         assert found == metrics.scores(X60, Y60)
 
+    def test_one_coordinate(self):
+        pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+        y, column = Y60[:, 0], Y60[:, :1]
+        for one in (y, y.tolist(), tuple(y), pd.Series(y), pl.Series(y)):
+            assert metrics.effective_support(one) == metrics.effective_support(column)
+            assert metrics.affine_residual(Y60, one) < 1e-12
+            assert metrics.procrustes_residual(one, 3 * column) < 1e-12
+            assert metrics.affine_residual(one, Y60) == metrics.affine_residual(column, Y60)
+
     def test_float32(self):
         X, Y = X60.astype(np.float32), Y60.astype(np.float32)
         assert metrics.scores(X, Y) == metrics.scores(X.astype(float), Y.astype(float))
@@ -586,7 +595,8 @@ class TestBadInput:
             (Y60, np.ones((60, 2)), "all 60 points of reference are equal"),
             (with_one(Y60, np.nan), Y60, r"Input Y contains NaN\.$"),
             (Y60, with_one(Y60, np.inf), "Input reference contains infinity"),
-            (Y60[:, 0], Y60, "Y: .*1D array"),
+            (Y60[:, :, None], Y60, "Y: .*dim 3"),
+            (Y60, ["a"] * 60, "reference"),
             (Y60 * 1e200, Y60, r"entry of Y is .*1e\+150"),
         ],
     )
@@ -601,8 +611,8 @@ class TestBadInput:
     def test_effective_support(self):
         with pytest.raises(ValueError, match="NaN"):
             metrics.effective_support(with_one(Y60, np.nan))
-        with pytest.raises(ValueError, match="1D array"):
-            metrics.effective_support(Y60[:, 0])
+        with pytest.raises(ValueError, match="Y: .*dim 3"):
+            metrics.effective_support(Y60[:, :, None])
 
 
 class TestResiduals:

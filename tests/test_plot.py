@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.legend import Legend
+from matplotlib.markers import MarkerStyle
 from matplotlib.offsetbox import AnnotationBbox
 from matplotlib.text import Text
 from sklearn.exceptions import NotFittedError
@@ -29,6 +30,7 @@ from lle_gpu.plot import (
 )
 from lle_gpu.plot import points as points_module
 from lle_gpu.plot.colours import CLASS_COLOURS, MISSING_COLOUR
+from lle_gpu.plot.key import shortened
 from lle_gpu.plot.neighbors import edge_stretch
 from lle_gpu.plot.overlays import IMAGE_POINTS
 
@@ -99,27 +101,128 @@ def test_the_picture_has_the_points(cloud):
         ([1.0, 0.5, 2.0, 1.0], ["0.5", "1", "2"]),
         ([10, 9, 10, 11], ["9", "10", "11"]),
         ([True, False, True, True], ["False", "True"]),
-        (np.array(["x", None, "x", None], dtype=object), ["None", "x"]),
+        (np.array(["10", "2", "1", "-3"], dtype=object), ["-3", "1", "2", "10"]),
+        (np.array(["10", "2", "b", "2"]), ["10", "2", "b"]),
+        (np.array(["x", None, "x", None], dtype=object), ["x", "missing"]),
+        (["x", np.nan, "a", "nan"], ["a", "nan", "x", "missing"]),
+        ([2.0, np.nan, 11.0, np.nan], ["2", "11", "missing"]),
+        (np.array(["2024-02-01", "NaT", "2023-01-05", "NaT"], "M8[ns]"),
+         ["2023-01-05", "2024-02-01", "missing"]),
     ],
-)
+)  # fmt: skip
 def test_class_names(labels, names):
     ax = plot_embedding(np.arange(8.0).reshape(4, 2), labels=labels)
     assert legend_of(ax) == names
 
 
-def test_more_than_ten_classes_get_a_colour_map():
-    labels = np.arange(36) % 12
-    ax = plot_embedding(np.random.default_rng(0).normal(size=(36, 2)), labels=labels)
-    _, colours = points_of(ax)
-    assert len(np.unique(colours, axis=0)) == 12
-    assert not {to_hex(c) for c in colours} & set(CLASS_COLOURS)
-    assert len(legend_of(ax)) == 12
+def test_a_categorical_keeps_its_order_and_its_categories():
+    pandas = pytest.importorskip("pandas")
+    grades = pandas.Categorical(
+        ["high", "low", None, "high"], categories=["low", "mid", "high"], ordered=True
+    )
+    for labels in (grades, pandas.Series(grades)):
+        ax = plot_embedding(Y4, labels=labels)
+        assert legend_of(ax) == ["low", "mid", "high", "missing"]
+        _, colours = points_of(ax)
+        expected = [CLASS_COLOURS[2], CLASS_COLOURS[0], MISSING_COLOUR, CLASS_COLOURS[2]]
+        assert [to_hex(c) for c in colours] == expected
+
+
+def test_a_nullable_column_in_order():
+    pandas = pytest.importorskip("pandas")
+    numbers = pandas.Series([None, *range(12)], dtype="Int64")
+    ax = plot_embedding(np.random.default_rng(0).normal(size=(13, 2)), labels=numbers)
+    assert legend_of(ax) == [*map(str, range(12)), "missing"]
+    assert to_hex(points_of(ax)[1][0]) == MISSING_COLOUR
+    assert len(set(shapes_of(ax)[:1]) & set(shapes_of(ax)[1:])) == 0  # grey is not for all eyes
+    missing = plot_embedding(Y4, labels=np.full(4, np.nan))
+    assert legend_of(missing) == ["missing"]
+
+
+def shapes_of(ax):
+    """The scatter's shapes, in the embedding's order: corners of each point's outline."""
+    paths = ax.collections[0].get_paths()
+    back = np.argsort(np.random.default_rng(0).permutation(len(paths)))
+    return [paths[i].vertices.tobytes() for i in back]
+
+
+def test_forty_classes_differ_in_colour_or_shape():
+    labels = np.arange(80) % 40
+    ax = plot_embedding(np.random.default_rng(0).normal(size=(80, 2)), labels=labels)
+    colours = [to_hex(c) for c in points_of(ax)[1]]
+    assert colours == [CLASS_COLOURS[label % 10] for label in labels]
+    looks = list(zip(colours, shapes_of(ax), strict=True))
+    assert len(set(looks)) == 40
+    assert looks[:40] == looks[40:]
+    handles = ax.get_legend().legend_handles
+    assert [to_hex(handle.get_color()) for handle in handles] == colours[:40]
+    outlines = [MarkerStyle(handle.get_marker()) for handle in handles]
+    outlines = [mark.get_path().transformed(mark.get_transform()) for mark in outlines]
+    assert [path.vertices.tobytes() for path in outlines] == shapes_of(ax)[:40]
+    in_space = plot_embedding(
+        np.random.default_rng(0).normal(size=(80, 3)), labels=labels, coordinates=(0, 1, 2)
+    )
+    assert [len(some.get_offsets()) for some in in_space.collections] == [20] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "reason"),
+    [
+        ({}, 41, "40 are the most"),
+        ({"size": 2}, 12, "markers so small"),
+        pytest.param({"renderer": "datashader"}, 12, "no shapes", marks=pytest.mark.slow),
+    ],
+)
+def test_without_shapes_a_colour_map_is_named(options, count, reason):
+    if "renderer" in options:
+        pytest.importorskip("datashader")
+    labels = np.arange(123) % count
+    ax = plot_embedding(np.random.default_rng(0).normal(size=(123, 2)), labels=labels, **options)
+    said = remarks_of(ax).replace("\n", " ")
+    assert f"{count} classes share one scale of colours" in said
+    assert reason in said
+    handles = ax.get_legend().legend_handles[:12]
+    assert {handle.get_marker() for handle in handles} == {"o"}
+    assert len({to_hex(handle.get_color()) for handle in handles}) == 12
 
 
 def test_the_legend_says_what_it_leaves_out():
     ax = plot_embedding(np.random.default_rng(0).normal(size=(60, 2)), labels=np.arange(60))
     assert len(legend_of(ax)) == 41
     assert legend_of(ax)[-1] == "and 20 more"
+
+
+@pytest.mark.parametrize(
+    "name", ["a class of a long name, number {}", "{}: a class of a long name"]
+)
+def test_long_names_leave_the_picture_its_room_and_stay_different(name):
+    Y = np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.array([name.format(c) for c in range(30)])[np.arange(60) % 30]
+    ax = plot_embedding(Y, labels=labels)
+    ax.figure.draw_without_rendering()
+    assert ax.get_window_extent().width > 0.5 * ax.figure.bbox.width
+    assert len(set(legend_of(ax))) == 30
+
+
+def test_panels_keep_their_size_beside_a_legend():
+    Y = np.random.default_rng(0).normal(size=(60, 2))
+    for count in (3, 30):
+        labels = [f"a class of a long name, number {c}" for c in np.arange(60) % count]
+        figure = compare_methods({"a": Y, "b": Y}, labels=labels)
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            box = ax.get_window_extent()
+            assert box.width / figure.dpi > 2.7
+            assert box.height / figure.dpi > 2.3
+    (legend,) = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == 30
+
+
+def test_shortened():
+    assert shortened(["abcdefgh", "xy"], 5) == ["abcd…", "xy"]
+    assert shortened(["same a ending", "same b ending"], 8) == ["same a …", "same b …"]
+    assert shortened(["the same 1 end", "the same 2 end"], 6) == ["…1 end", "…2 end"]
+    assert shortened(["the same 1 end and", "the same 2 end and"], 6) == ["…1 en…", "…2 en…"]
 
 
 def test_values_have_a_labelled_colour_bar(cloud):
@@ -144,6 +247,48 @@ def test_missing_values_are_drawn_and_explained(cloud):
     assert np.array_equal(points, Y)
     assert to_hex(colours[7]) == MISSING_COLOUR
     assert ax.figure.axes[1].get_ylabel() == "value (grey: missing)"
+
+
+@pytest.mark.parametrize("kind", ["datetime64", "zoned", "day"])
+def test_dates_are_dates(cloud, kind):
+    days = np.datetime64("2020-01-31") + np.arange(300)
+    if kind == "datetime64":
+        days = days.astype("M8[ns]")
+        days[7] = np.datetime64("NaT")
+    elif kind == "zoned":
+        pandas = pytest.importorskip("pandas")
+        days = pandas.Series(pandas.DatetimeIndex(days).tz_localize("UTC")).where(days != days[7])
+    else:
+        days = days.astype(object)
+        days[7] = None
+    ax = plot_embedding(cloud[0], values=days, value_name="day")
+    bar = ax.figure.axes[1]
+    ax.figure.draw_without_rendering()
+    ticks = [tick.get_text() for tick in bar.get_yticklabels()]
+    assert {"Mar", "Jul", "Nov"} <= set(ticks)
+    assert bar.get_ylabel() == "day (grey: missing)"
+    assert to_hex(points_of(ax)[1][7]) == MISSING_COLOUR
+    ax = plot_embedding(cloud[0][:, :1], values=days)
+    ax.figure.draw_without_rendering()
+    assert "Jul" in [tick.get_text() for tick in ax.get_yticklabels()]
+
+
+def test_missing_numbers_of_objects_are_grey():
+    ax = plot_embedding(Y4, values=np.array([1, None, 3, np.nan], dtype=object))
+    expected = ["#440154", MISSING_COLOUR, "#fde725", MISSING_COLOUR]
+    assert [to_hex(c) for c in points_of(ax)[1]] == expected
+
+
+def test_no_text_is_a_formula(cloud):
+    Y = cloud[0]
+    figure = compare_methods({"in $ and $": Y}, labels=["$a$"] * 300, title="a $ or $ b")
+    ax = plot_embedding(Y[:, :1], values=Y[:, 1], value_name="$x$", title="$ $", span=0.9)
+    for each in (figure, ax.figure):
+        each.draw_without_rendering()
+        shown = [text for text in each.findobj(Text) if "$" in text.get_text()]
+        assert len(shown) == 3
+        for text in shown:
+            assert text._preprocess_math(text.get_text())[1] is False
 
 
 def test_constant_values_and_one_point():
@@ -280,6 +425,8 @@ Y4 = np.arange(8.0).reshape(4, 2)
         ({"Y": Y4, "values": [np.nan] * 4}, "none of the 4 is finite"),
         ({"Y": Y4, "labels": range(4), "values": range(4)}, "labels and values"),
         ({"Y": Y4, "images": np.zeros((3, 8, 8))}, r"images has shape \(3, 8, 8\).*n=4"),
+        ({"Y": Y4, "values": ["a", "b", "c", "d"]}, "values must be numbers or dates"),
+        ({"Y": Y4, "values": np.arange(4).astype("m8[s]")}, "values are durations"),
         ({"Y": Y4, "span": 0}, "span=0 must be greater than 0"),
         ({"Y": Y4, "coordinates": (0, 2)}, r"coordinates=\(0, 2\)"),
     ],
@@ -783,7 +930,8 @@ def texts_of(figure):
     figure.draw_without_rendering()
     ticks, shown = set(), []
     for ax in figure.axes:
-        if ax.name == "3d":
+        if ax.name == "3d":  # whose ticks are put into place when they are drawn
+            ticks |= {text for axis in ax._axis_map.values() for text in axis.findobj(Text)}
             continue
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
@@ -810,6 +958,19 @@ LONG = "a name as long as ontologies have them, of a cell or of a disease, with 
 def ugly(name):
     rng = np.random.default_rng(0)
     Y = rng.normal(size=(200, 2))
+    many = np.array([f"{LONG[:40]} {c} {LONG[40:]}" for c in range(50)])
+    if name == "many long names":
+        return plot_embedding(Y, labels=many[np.arange(200) % 30], label_name=LONG, title=LONG)
+    if name == "many long names in space":
+        Y = np.column_stack([Y, Y[:, 0]])
+        return plot_embedding(Y, labels=many[np.arange(200) % 30], coordinates=(0, 1, 2))
+    if name == "panels of many":
+        panels = dict.fromkeys(("standard", "modified", "hessian", "ltsa"), Y)
+        return compare_methods(
+            panels, labels=many[np.arange(200) % 50], title=3 * LONG, label_name=LONG
+        )
+    if name == "a panel":
+        return compare_methods({"a": Y}, labels=many[np.arange(200) % 4], title=LONG)
     if name == "outlier":
         return plot_embedding(np.concatenate([Y, [[1e4, 0]]]), values=np.arange(201), title=LONG)
     if name == "long names":
@@ -844,7 +1005,8 @@ def ugly(name):
     "name",
     [
         "outlier", "long names", "one coordinate", "forty classes", "tiny", "equal", "panels",
-        "graph", "spectrum", "selection",
+        "graph", "spectrum", "selection", "many long names", "many long names in space",
+        "panels of many", "a panel",
     ],
 )  # fmt: skip
 def test_no_text_runs_into_another_or_out_of_the_picture(name):

@@ -28,10 +28,10 @@ def affine_residual(Y: Any, reference: Any) -> float:
 
     Parameters
     ----------
-    Y : array, data frame or tensor of shape (n, q)
-        The embedding.
-    reference : array, data frame or tensor of shape (n, p)
-        The coordinates that it should have found, row for row.
+    Y : array, data frame or tensor of shape (n, q) or (n,)
+        The embedding; (n,) is one coordinate.
+    reference : array, data frame or tensor of shape (n, p) or (n,)
+        The coordinates that it should have found, row for row; (n,) is one coordinate.
 
     Returns
     -------
@@ -75,10 +75,10 @@ def procrustes_residual(Y: Any, reference: Any) -> float:
 
     Parameters
     ----------
-    Y : array, data frame or tensor of shape (n, q)
-        The embedding.
-    reference : array, data frame or tensor of shape (n, q)
-        The coordinates that it should have found, row for row.
+    Y : array, data frame or tensor of shape (n, q) or (n,)
+        The embedding; (n,) is one coordinate.
+    reference : array, data frame or tensor of shape (n, q) or (n,)
+        The coordinates that it should have found, row for row; (n,) is one coordinate.
 
     Returns
     -------
@@ -132,8 +132,8 @@ def effective_support(Y: Any) -> Float:
 
     Parameters
     ----------
-    Y : array, data frame or tensor of shape (n, q)
-        The embedding, as it is: it is not centred.
+    Y : array, data frame or tensor of shape (n, q) or (n,)
+        The embedding, as it is: it is not centred; (n,) is one coordinate.
 
     Returns
     -------

@@ -12,13 +12,17 @@ __all__ = [
     "MUTED",
     "WARNING",
     "caption",
+    "escaped",
     "figure_axes",
     "fold",
+    "folded",
     "furnish",
+    "height_of",
     "legend_below",
     "matplotlib",
     "new_figure",
     "settle",
+    "width_of",
 ]
 
 INK, MUTED = "#404040", "#767676"  # of at least 4.5 : 1 on white, as WCAG 2.1 wants for text
@@ -27,6 +31,8 @@ WARNING = "#bd1f01"
 SMALL = 8  # points; of remarks, ticks and legends' entries below a picture
 # Width of DejaVu Sans's letters, of its font size, on average and with some to spare.
 LETTER, BOLD_LETTER = 0.56, 0.68
+# Longer names of classes are folded, and cut where even so many lines do not do.
+NAME_WIDTH, NAME_LINES = 24, 3
 LINE = 1.25  # from one line to the next, of the font size
 TITLE_SIZE = 11
 
@@ -103,6 +109,7 @@ def caption(ax: Any, title: str | None, remarks: Sequence[str], *, colour: str =
             linespacing=LINE,
             color=INK,
             annotation_clip=False,
+            parse_math=False,
         )
     if title:
         ax.set_title(
@@ -112,6 +119,7 @@ def caption(ax: Any, title: str | None, remarks: Sequence[str], *, colour: str =
             fontweight="bold",
             color=colour,
             pad=6 + len(lines) * SMALL * LINE * 1.2,
+            parse_math=False,
         )
 
 
@@ -127,6 +135,22 @@ def settle(ax: Any) -> None:
 def width_of(ax: Any) -> float:
     """The width of the axes, in points (1/72 inch)."""
     return float(ax.get_window_extent().width * 72 / ax.figure.dpi)
+
+
+def height_of(ax: Any) -> float:
+    """The height of the axes, in points."""
+    return float(ax.get_window_extent().height * 72 / ax.figure.dpi)
+
+
+def escaped(text: str) -> str:
+    """Text that is no formula where ``parse_math=False`` cannot be said."""
+    return text.replace("$", r"\$")
+
+
+def folded(name: str, width: int = NAME_WIDTH) -> str:
+    """A name in a few lines of at most ``width`` letters, and no formulas."""
+    lines = textwrap.wrap(escaped(name), width, max_lines=NAME_LINES, placeholder=" …")
+    return "\n".join(lines)
 
 
 def fold(ax: Any, text: str, letter: float) -> list[str]:

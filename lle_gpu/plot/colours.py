@@ -1,25 +1,26 @@
-"""Colours by class or by value, and the key that explains them."""
+"""Colours, and where they do not do shapes, by class or by value."""
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lle_gpu.plot.canvas import INK, MUTED, SMALL, matplotlib
+from lle_gpu.plot.canvas import matplotlib
 from lle_gpu.plot.checks import one_each
+from lle_gpu.plot.classes import classes_of, is_missing
 
 __all__ = [
     "CLASS_COLOURS",
     "COLOUR_MAP",
     "LEGEND_MAX",
     "MISSING_COLOUR",
+    "SHAPES",
     "Colours",
+    "Entry",
     "colours_of",
-    "folded",
 ]
 
 Float = NDArray[np.float64]
@@ -37,83 +38,60 @@ CLASS_COLOURS = (
     "#717581",
     "#92dadd",
 )
+# More classes take the ten colours again, with the next shape.
+SHAPES = ("o", "^", "s", "X")
+LEGEND_MAX = len(CLASS_COLOURS) * len(SHAPES)
 COLOUR_MAP = "viridis"
 MISSING_COLOUR = "#c8c8c8"
-LEGEND_MAX = 40
-LEGEND_ROWS = 21
-# Longer names of classes are folded, and cut where even so many lines do not do.
-NAME_WIDTH, NAME_LINES = 24, 3
+# Its grey is near the tenth colour to eyes without red: the shape tells them apart.
+MISSING_NAME, MISSING_SHAPE = "missing", "P"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a key says of one class."""
+
+    name: str
+    colour: Any  # RGBA
+    shape: str = SHAPES[0]
 
 
 @dataclass(frozen=True)
 class Colours:
-    """A colour for each point, and the key that explains them."""
+    """A colour for each point, and what a key needs to explain them."""
 
     rgba: Float  # (n, 4)
-    classes: list[tuple[str, Any]]  # name and colour, if coloured by class
-    row: NDArray[np.intp] | None  # each point's class, counted from 0
-    values: Float | None
-    bounds: tuple[float, float]  # of the colour map, if coloured by value
-    name: str | None
+    name: str | None = None  # of the classes or the values
+    classes: tuple[Entry, ...] = ()  # if coloured by class; the last may be for the missing ones
+    row: NDArray[np.intp] | None = None  # each point's class, counted from 0
+    n_classes: int = 0  # without the missing ones
+    values: Float | None = None  # if coloured by value
+    bounds: tuple[float, float] = (0.0, 1.0)  # of the colour map
+    dates: bool = False  # whether the values are matplotlib's numbers of dates
 
-    def draw_key(self, figure: Any, axes: list[Any]) -> None:
-        """Draw a legend or a colour bar to the right of the axes; nothing for a single colour."""
-        if self.values is not None:
-            self._draw_bar(figure, axes)
-        elif self.classes:
-            self._draw_legend(figure, axes)
+    @property
+    def shapes(self) -> NDArray[np.str_] | None:
+        """Each point's shape; None if all have the first, which most pictures have."""
+        used = np.array([entry.shape for entry in self.classes])
+        return None if self.row is None or (used == SHAPES[0]).all() else used[self.row]
 
-    def _draw_bar(self, figure: Any, axes: list[Any]) -> None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
+    @property
+    def shaped(self) -> bool:
+        """Whether classes differ by shape: those that are not missing."""
+        return any(entry.shape != SHAPES[0] for entry in self.classes[: self.n_classes])
 
-        assert self.values is not None
-        pad = 0.1 if axes[0].name == "3d" else 0.02
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(*self.bounds), COLOUR_MAP), ax=axes, aspect=30, pad=pad
+    def without_shapes(self) -> Colours:
+        """The same in one colour map, for what draws no shapes: a colour is to mean one class."""
+        if self.row is None or not self.shaped:
+            return self
+        looks = _looks(self.n_classes, shaped=False)
+        classes = tuple(
+            replace(entry, colour=colour, shape=shape)
+            for entry, (colour, shape) in zip(self.classes, looks, strict=False)
         )
-        missing = "" if np.isfinite(self.values).all() else " (grey: missing)"
-        bar.set_label(folded(self.name or "value", 40) + missing, color=INK)
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(colors=MUTED, length=2, labelsize=SMALL)
-        if self.bounds[0] == self.bounds[1]:
-            bar.set_ticks([self.bounds[0]])
-
-    def _draw_legend(self, figure: Any, axes: list[Any]) -> None:
-        from matplotlib.lines import Line2D
-
-        shown = self.classes[:LEGEND_MAX]
-        handles = [
-            Line2D([], [], marker="o", linestyle="", color=c, label=folded(n), markersize=6)
-            for n, c in shown
-        ]
-        if len(shown) < len(self.classes):
-            rest = f"and {len(self.classes) - len(shown):,} more"
-            handles.append(Line2D([], [], linestyle="", label=rest))
-        lines = sum(1 + str(handle.get_label()).count("\n") for handle in handles)
-        options = {
-            "title": None if self.name is None else folded(self.name),
-            "frameon": False,
-            "ncols": -(-lines // LEGEND_ROWS),
-            "handletextpad": 0.1,
-            "labelcolor": INK,
-            "alignment": "left",
-            "fontsize": "medium" if len(handles) <= len(CLASS_COLOURS) else SMALL,
-        }
-        if len(axes) == 1:
-            right = 1.15 if axes[0].name == "3d" else 1  # beside the numbers of the third axis
-            legend = axes[0].legend(
-                handles=handles, loc="upper left", bbox_to_anchor=(right, 1), **options
-            )
-        else:
-            legend = figure.legend(handles=handles, loc="outside right upper", **options)
-        legend.get_title().set_color(INK)
-
-
-def folded(name: str, width: int = NAME_WIDTH) -> str:
-    """A name in lines of at most ``width`` letters; what matplotlib would set as formulas as is."""
-    lines = textwrap.wrap(name.replace("$", r"\$"), width, max_lines=NAME_LINES, placeholder=" …")
-    return "\n".join(lines)
+        classes += self.classes[self.n_classes :]
+        palette = np.array([entry.colour for entry in classes])
+        return replace(self, classes=classes, rgba=palette[self.row])
 
 
 def colours_of(
@@ -122,37 +100,65 @@ def colours_of(
     """Colours of n points by class, by value, or one for all."""
     if labels is not None and values is not None:
         raise ValueError("labels and values are both given, but a point has one colour: choose one")
-    mpl = matplotlib()
-    to_rgba = mpl.colors.to_rgba
     if labels is not None:
-        names, row = _classes(one_each(labels, n, "labels"))
-        if len(names) <= len(CLASS_COLOURS):
-            palette = np.array([to_rgba(c) for c in CLASS_COLOURS[: len(names)]])
-        else:
-            palette = mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, len(names)))
-        classes = list(zip(names, palette, strict=True))
-        return Colours(palette[row], classes, row, None, (0, 1), label_name)
+        return _by_class(*classes_of(labels, n), label_name)
     if values is not None:
-        numbers = one_each(values, n, "values")
-        try:
-            numbers = numbers.astype(float)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"values must be numbers ({error}); classes go to labels") from error
-        known = np.isfinite(numbers)
-        if not known.any():
-            raise ValueError(f"values: none of the {n} is finite; leave values out")
-        low, high = float(numbers[known].min()), float(numbers[known].max())
-        scaled = (np.where(known, numbers, low) - low) / ((high - low) or 1.0)
-        rgba = mpl.colormaps[COLOUR_MAP](scaled)
-        rgba[~known] = to_rgba(MISSING_COLOUR)
-        return Colours(rgba, [], None, numbers, (low, high), value_name)
-    return Colours(np.tile(to_rgba(CLASS_COLOURS[0]), (n, 1)), [], None, None, (0, 1), None)
+        return _by_value(one_each(values, n, "values"), value_name)
+    return Colours(np.tile(matplotlib().colors.to_rgba(CLASS_COLOURS[0]), (n, 1)))
 
 
-def _classes(labels: NDArray[Any]) -> tuple[list[str], NDArray[np.intp]]:
-    """Names of the classes in order, and each point's class."""
-    if labels.dtype == object:  # mixed types and None have no order
-        labels = labels.astype(str)
-    unique, row = np.unique(labels, return_inverse=True)
-    as_text = (lambda v: f"{v:g}") if unique.dtype.kind == "f" else str
-    return [as_text(v) for v in unique], row
+def _by_class(names: list[str], row: NDArray[np.intp], name: str | None) -> Colours:
+    looks = _looks(len(names), shaped=len(names) <= LEGEND_MAX)
+    classes = [Entry(n, *look) for n, look in zip(names, looks, strict=True)]
+    if (row < 0).any():
+        row = np.where(row < 0, len(names), row)
+        classes.append(
+            Entry(MISSING_NAME, matplotlib().colors.to_rgba(MISSING_COLOUR), MISSING_SHAPE)
+        )
+    palette = np.array([entry.colour for entry in classes])
+    return Colours(palette[row], name, tuple(classes), row, len(names))
+
+
+def _looks(count: int, *, shaped: bool) -> list[tuple[Any, str]]:
+    """Colour and shape of so many classes: ten colours, shape by shape, or one colour map."""
+    mpl = matplotlib()
+    ten = len(CLASS_COLOURS)
+    if count > ten and not shaped:
+        return [(c, SHAPES[0]) for c in mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, count))]
+    return [(mpl.colors.to_rgba(CLASS_COLOURS[c % ten]), SHAPES[c // ten]) for c in range(count)]
+
+
+def _by_value(values: NDArray[Any], name: str | None) -> Colours:
+    mpl = matplotlib()
+    numbers, dates = _numbers(values)
+    known = np.isfinite(numbers)
+    if not known.any():
+        raise ValueError(f"values: none of the {len(values)} is finite; leave values out")
+    low, high = float(numbers[known].min()), float(numbers[known].max())
+    scaled = (np.where(known, numbers, low) - low) / ((high - low) or 1.0)
+    rgba = mpl.colormaps[COLOUR_MAP](scaled)
+    rgba[~known] = mpl.colors.to_rgba(MISSING_COLOUR)
+    return Colours(rgba, name, values=numbers, bounds=(low, high), dates=dates)
+
+
+def _numbers(values: NDArray[Any]) -> tuple[Float, bool]:
+    """Values as numbers, NaN where they are missing, and whether they were dates."""
+    if values.dtype.kind == "m":
+        raise ValueError("values are durations: divide them by one, as np.timedelta64(1, 'h')")
+    known = ~is_missing(values)
+    numbers = np.full(len(values), np.nan)
+    first = values[known][:1].tolist() if values.dtype == object else []
+    dates = values.dtype.kind == "M" or any(hasattr(value, "isoformat") for value in first)
+    try:
+        if dates:
+            import matplotlib.dates
+
+            calendar: Any = matplotlib.dates  # which has no types
+            numbers[known] = calendar.date2num(values[known])
+        else:
+            numbers[known] = values[known].astype(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"values must be numbers or dates ({error}); classes go to labels"
+        ) from error
+    return numbers, dates

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lle_gpu.plot.canvas import INK, caption, figure_axes, furnish, new_figure
+from lle_gpu.plot.canvas import (
+    BOLD_LETTER,
+    INK,
+    caption,
+    figure_axes,
+    folded,
+    furnish,
+    new_figure,
+)
 from lle_gpu.plot.checks import as_embedding, as_images
-from lle_gpu.plot.colours import CLASS_COLOURS, LEGEND_MAX, Colours, colours_of, folded
+from lle_gpu.plot.colours import CLASS_COLOURS, LEGEND_MAX, Colours, colours_of
+from lle_gpu.plot.key import date_ticks, draw_key, draw_shared_key
 from lle_gpu.plot.overlays import draw_names, draw_thumbnails
-from lle_gpu.plot.points import choose_renderer, draw_markers, draw_shaded
+from lle_gpu.plot.points import choose_drawing, draw_markers, draw_shaded
 
 __all__ = ["compare_methods", "draw", "plot_embedding"]
 
@@ -23,6 +33,7 @@ CROWDED, DOT = 0.9, 0.01
 # Coordinates have one scale, unless one extends over so many times the other.
 STRIP = 4
 MARGIN = 0.03
+FIGURE_TITLE = 12  # points
 
 
 def plot_embedding(
@@ -54,10 +65,15 @@ def plot_embedding(
     Y : array-like of shape (n, n_components)
         Of any kind that a fit gives back.
     labels : array-like of shape (n,), default=None
-        A class for each point. Up to ten get a colour-blind-safe colour each; more are spread over
-        a perceptual colour map, and up to forty named where they lie, as far as there is room.
+        A class for each point. Ten have a colour-blind-safe colour each; up to forty take these
+        again with the next of four shapes, and are named where they lie, as far as there is room.
+        More, and shapes that cannot be seen (small markers, datashader), share a perceptual colour
+        map, and the picture says so. Classes are sorted, as numbers where all are, also as text; a
+        pandas categorical keeps its own order, and all of its categories. Missing ones are grey and
+        come last.
     values : array-like of shape (n,), default=None
-        A number for each point, shown by a perceptual colour map; grey where it is not finite.
+        A number or a date (with a time zone: shown in UTC) for each point, shown by a perceptual
+        colour map; grey where it is missing or not finite.
     images : array-like of shape (n, height, width), default=None
         Thumbnails, in grey; drawn for points that lie well apart in the picture.
     title, label_name, value_name : str, default=None
@@ -92,7 +108,8 @@ def plot_embedding(
     ImportError
         Without matplotlib, or without datashader if ``renderer`` asks for it.
     ValueError
-        For shapes that do not fit, both ``labels`` and ``values``, a ``span`` outside (0, 1], or
+        For arrays that do not fit, both ``labels`` and ``values``, durations or text as ``values``,
+        a ``span`` outside (0, 1], or
         what cannot be drawn in three dimensions.
 
     Examples
@@ -153,7 +170,8 @@ def draw(
     pictures = None if images is None else as_images(images, len(Y))
     if pictures is not None and len(shown) == 3:
         raise ValueError("images cannot be drawn in three dimensions: give two coordinates")
-    renderer, order, said = choose_renderer(renderer, len(Y), colours, len(shown))
+    drawing = choose_drawing(renderer, colours, dimensions=len(shown), size=size)
+    colours = drawing.colours
     if ax is None:
         ax = figure_axes(8, 6, max(2, len(shown)))
     if (ax.name == "3d") != (len(shown) == 3):
@@ -166,17 +184,18 @@ def draw(
     furnish(ax)
     inside, unseen = _limit(ax, points, span, comparable=len(shown) > 1)
     if key:
-        colours.draw_key(ax.figure, [ax])
-    caption(ax, title, [*remarks, *said, *unseen])
-    if renderer == "datashader":
+        draw_key(colours, ax)
+    caption(ax, title, [*remarks, *drawing.said, *unseen])
+    if drawing.renderer == "datashader":
         draw_shaded(ax, points, colours)
     else:
+        order = drawing.order
         if len(shown) == 3:  # whose axes do not clip
             order = order[inside[order]]
-        draw_markers(ax, points[order], colours.rgba[order], size, alpha)
+        draw_markers(ax, points, drawing, order, alpha)
     if pictures is not None:
         draw_thumbnails(ax, points, pictures, colours.rgba, inside, n_images)
-    elif key and len(shown) == 2 and len(CLASS_COLOURS) < len(colours.classes) <= LEGEND_MAX:
+    elif key and len(shown) == 2 and len(CLASS_COLOURS) < colours.n_classes <= LEGEND_MAX:
         draw_names(ax, points, colours, inside)
     return ax, points
 
@@ -199,7 +218,8 @@ def compare_methods(
     embeddings : mapping of str to array-like of shape (n, n_components)
         Title of each picture, and what it shows.
     labels, values, label_name, value_name
-        As in :func:`plot_embedding`; one legend or colour bar serves all pictures.
+        As in :func:`plot_embedding`; one legend or colour bar serves all pictures. The figure grows
+        by the legend: to the right for a few classes, below the pictures for many.
     title : str, default=None
     n_columns : int, default=4
         Pictures in a row.
@@ -244,8 +264,18 @@ def compare_methods(
     for unused in grid[len(arrays) :]:
         unused.remove()
     axes = list(grid[: len(arrays)])
-    figure.suptitle(title or "", fontweight="bold", color=INK)
-    colours.draw_key(figure, axes)
+    drawing = choose_drawing(options.get("renderer", "auto"), colours, size=options.get("size"))
+    width = figure.get_figwidth()
+    draw_shared_key(drawing.colours, figure, axes)
+    if title:
+        figure.suptitle(
+            textwrap.fill(title, int(72 * width / (FIGURE_TITLE * BOLD_LETTER))),
+            x=0.5 * width / figure.get_figwidth(),  # over the panels, not over a legend beside them
+            fontsize=FIGURE_TITLE,
+            fontweight="bold",
+            color=INK,
+            parse_math=False,
+        )
     for ax, (name, Y) in zip(axes, arrays.items(), strict=True):
         plot_embedding(
             Y,
@@ -284,12 +314,14 @@ def _place(ax: Any, Y: Float, shown: tuple[int, ...], colours: Colours) -> Float
     ax.set_xlabel("coordinate 1 of 1")
     if colours.values is not None:
         known = np.isfinite(colours.values)
-        ax.set_ylabel(colours.name or "value")
+        ax.set_ylabel(folded(colours.name or "value", 40))
+        if colours.dates:
+            date_ticks(ax.yaxis)
         return np.column_stack([Y[:, 0], np.where(known, colours.values, colours.bounds[0])])
     height = np.random.default_rng(1).uniform(-0.35, 0.35, len(Y))  # to see how many lie together
-    if colours.row is not None and len(colours.classes) <= LEGEND_MAX:
-        ax.set_yticks(range(len(colours.classes)), [folded(name) for name, _ in colours.classes])
-        ax.set_ylabel(colours.name or "class")
+    if colours.row is not None and colours.n_classes <= LEGEND_MAX:
+        ax.set_yticks(range(len(colours.classes)), [folded(e.name) for e in colours.classes])
+        ax.set_ylabel(folded(colours.name or "class", 40))
         return np.column_stack([Y[:, 0], colours.row + height])
     ax.set_yticks([])
     ax.set_ylabel("scattered at random")

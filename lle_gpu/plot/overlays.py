@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.plot.canvas import INK, SMALL, settle
 from lle_gpu.plot.colours import Colours
+from lle_gpu.plot.key import shortened
 
 __all__ = ["IMAGE_POINTS", "draw_names", "draw_thumbnails"]
 
@@ -63,17 +64,17 @@ def draw_names(ax: Any, points: Float, colours: Colours, inside: NDArray[np.bool
     assert colours.row is not None
     settle(ax)
     taken: list[Any] = []
-    sizes = np.bincount(colours.row[inside], minlength=len(colours.classes))
+    names = shortened([entry.name for entry in colours.classes], NAME_LETTERS)
+    sizes = np.bincount(colours.row[inside], minlength=len(names))[: colours.n_classes]
     for c in np.argsort(-sizes, kind="stable"):
         members = points[inside & (colours.row == c)]
         if not len(members):
             continue
         # A member, not the median itself: that may lie where no point is.
         place = members[np.abs(members - np.median(members, axis=0)).sum(axis=1).argmin()]
-        name = colours.classes[c][0]
         text = ax.text(
             *place,
-            (name if len(name) <= NAME_LETTERS else name[: NAME_LETTERS - 1] + "…"),
+            names[c],
             ha="center",
             va="center",
             fontsize=SMALL,

@@ -8,6 +8,7 @@ was drawn last. datashader [1]_ counts the points in each pixel and colours the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,34 @@ from numpy.typing import NDArray
 from lle_gpu.plot.canvas import matplotlib, settle
 from lle_gpu.plot.colours import COLOUR_MAP, LEGEND_MAX, MISSING_COLOUR, Colours
 
-__all__ = ["MANY", "RENDERERS", "choose_renderer", "draw_markers", "draw_shaded"]
+__all__ = ["MANY", "RENDERERS", "Drawing", "choose_drawing", "draw_markers", "draw_shaded"]
 
 Float = NDArray[np.float64]
 RENDERERS = ("auto", "markers", "datashader")
 # Markers that are drawn at most, unless more are asked for.
 MANY = 200_000
 RASTERIZED = 5000  # from here on, in PDF and SVG
+# Markers of several shapes are larger by SHAPED, and have none below an area (points^2).
+SHAPED, LEAST_SHAPED = 1.5, 6
 # Opacity, of 255, of a pixel with one point, and pixels that lonely points may grow by.
 FAINTEST, GROWTH = 60, 2
 
 
-def choose_renderer(
-    renderer: str, n: int, colours: Colours, dimensions: int
-) -> tuple[str, NDArray[np.intp], list[str]]:
-    """How n points are drawn, which of them in which order, and what has to be said about it.
+@dataclass(frozen=True)
+class Drawing:
+    """How points are drawn."""
+
+    renderer: str  # "markers" or "datashader"
+    order: NDArray[np.intp]  # which points, one after the other
+    colours: Colours
+    area: float  # of a marker, in points^2
+    said: list[str]  # what the picture has to say about it
+
+
+def choose_drawing(
+    renderer: str, colours: Colours, *, dimensions: int = 2, size: float | None = None
+) -> Drawing:
+    """Choose how points are drawn: by what, which of them in which order, with shapes or without.
 
     Raises
     ------
@@ -40,11 +54,32 @@ def choose_renderer(
         For a name that is not one of ``RENDERERS``, and for "datashader" in three dimensions or
         with more classes than a legend shows.
     """
+    n, k = len(colours.rgba), colours.n_classes
+    renderer, order, said = _choose_renderer(renderer, n, colours, dimensions)
+    shaped = colours.shaped
+    area = float(np.clip(420 * (SHAPED if shaped else 1) / np.sqrt(len(order)), 0.4, 36))
+    area = area if size is None else size
+    reasons = {
+        f"{LEGEND_MAX} are the most that are told apart": k > LEGEND_MAX,
+        "a picture of counts has no shapes": shaped and renderer == "datashader",
+        "markers so small have no shapes": shaped and area < LEAST_SHAPED,
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), None)
+    if why is not None:
+        colours = colours.without_shapes()
+        said = [*said, f"{k:,} classes share one scale of colours: {why}"]
+    return Drawing(renderer, order, colours, area, said)
+
+
+def _choose_renderer(
+    renderer: str, n: int, colours: Colours, dimensions: int
+) -> tuple[str, NDArray[np.intp], list[str]]:
+    """By what points are drawn, which of them in which order, and what has to be said about it."""
     if renderer not in RENDERERS:
         raise ValueError(f"renderer={renderer!r} must be one of {', '.join(map(repr, RENDERERS))}")
     too_much = {
         "three coordinates": dimensions == 3,
-        f"more than {LEGEND_MAX} classes": len(colours.classes) > LEGEND_MAX,
+        f"more than {LEGEND_MAX} classes": colours.n_classes > LEGEND_MAX,
     }
     obstacle = next((what for what, holds in too_much.items() if holds), None)
     advice = ""
@@ -69,17 +104,33 @@ def choose_renderer(
     return "markers", order[:MANY], [f"{MANY:,} of {n:,} points, drawn at random{advice}"]
 
 
-def draw_markers(ax: Any, points: Float, rgba: Float, size: float | None, alpha: Any) -> None:
-    """Draw a marker for each point (n, 2 or 3): the smaller and paler, the more there are."""
-    n = len(points)
-    ax.scatter(
-        *points.T,
-        c=rgba,
-        s=float(np.clip(420 / np.sqrt(n), 0.4, 36)) if size is None else size,
-        alpha=float(np.clip(2.2 * n**-0.15, 0.2, 0.9)) if alpha is None else alpha,
-        linewidths=0,
-        rasterized=n > RASTERIZED,
-    )
+def draw_markers(
+    ax: Any, points: Float, drawing: Drawing, order: NDArray[np.intp], alpha: float | None
+) -> None:
+    """Draw a marker for each of ``order``'s points (n, 2 or 3): the paler, the more there are."""
+    n = len(order)
+    style: dict[str, Any] = {
+        "s": drawing.area,
+        "alpha": float(np.clip(2.2 * n**-0.15, 0.2, 0.9)) if alpha is None else alpha,
+        "linewidths": 0,
+        "rasterized": n > RASTERIZED,
+    }
+    rgba, shapes = drawing.colours.rgba, drawing.colours.shapes
+    if shapes is None:
+        ax.scatter(*points[order].T, c=rgba[order], **style)
+    elif ax.name == "3d":  # whose markers are sorted by depth, all but their shapes
+        for shape in np.unique(shapes[order]):
+            some = order[shapes[order] == shape]
+            ax.scatter(*points[some].T, c=rgba[some], marker=shape, **style)
+    else:
+        # One collection, whose paths are drawn in turn: so no shape lies above the others.
+        from matplotlib.markers import MarkerStyle
+
+        names, which = np.unique(shapes[order], return_inverse=True)
+        outlines = np.empty(len(names), dtype=object)
+        for i, marker in enumerate(map(MarkerStyle, names)):
+            outlines[i] = marker.get_path().transformed(marker.get_transform())
+        ax.scatter(*points[order].T, c=rgba[order], **style).set_paths(list(outlines[which]))
 
 
 def draw_shaded(ax: Any, points: Float, colours: Colours) -> None:
@@ -100,7 +151,9 @@ def draw_shaded(ax: Any, points: Float, colours: Colours) -> None:
         names = [str(c) for c in range(len(colours.classes))]
         frame["class"] = pandas.Categorical.from_codes(colours.row, names)
         counts = canvas.points(frame, "x", "y", datashader.count_cat("class"))
-        palette = {name: to_hex(c) for name, (_, c) in zip(names, colours.classes, strict=True)}
+        palette = {
+            name: to_hex(entry.colour) for name, entry in zip(names, colours.classes, strict=True)
+        }
         layers = [transfer.shade(counts, color_key=palette, how="eq_hist", min_alpha=FAINTEST)]
     elif colours.values is not None:
         frame["value"] = colours.values
