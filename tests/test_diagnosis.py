@@ -378,6 +378,13 @@ def test_columns_of_other_units_are_named(load):
     assert "unscaled-columns" not in fit(scaled, 12).diagnose().names
 
 
+def test_columns_of_a_frame_have_its_names():
+    frame = load_wine(as_frame=True).data
+    found = only(fit(frame, 12).diagnose(), "unscaled-columns")
+    assert found.figures["large columns"] == ["proline"]
+    assert "column proline alone" in found.message
+
+
 @pytest.mark.parametrize("column", [0, 1, 2])
 @pytest.mark.parametrize("times", [5, 9, 20])
 def test_where_a_stretched_column_may_be_the_cause_it_is_said(column, times):

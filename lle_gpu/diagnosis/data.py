@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lle_gpu.diagnosis.findings import Finding, listed, shown
-from lle_gpu.diagnosis.spreads import UNITS_APART
+from lle_gpu.diagnosis.findings import SHOWN, Finding, listed, shown
+from lle_gpu.diagnosis.spreads import UNITS_APART, Spreads
 from lle_gpu.diagnosis.view import View
 
 # Nearer than this part of the median distance to the k-th neighbour, points are copies: float32
@@ -51,11 +51,11 @@ def find_columns(view: View) -> Iterator[Finding]:
         return
     yield Finding(
         "unscaled-columns",
-        f"Columns {listed(spreads.large)} spread {spreads.ratio:.3g} times as widely as others "
-        "do, or more, and decide alone who is whose neighbour: within neighbourhoods the others "
-        "vary about as much as in all of the data.",
+        f"Who is whose neighbour is decided by {_which(view, spreads)} alone, {spreads.ratio:.3g} "
+        "times as wide as others, or more: within neighbourhoods the others vary about as much as "
+        "in all of the data.",
         {
-            "large columns": shown(spreads.large),
+            "large columns": view.names_of(spreads.large)[:SHOWN],
             "their least spread over the others' median": spreads.ratio,
             "over the others' largest": spreads.step,
             "variance of the others within neighbourhoods": spreads.ignored,
@@ -73,7 +73,11 @@ def with_scaling(view: View, finding: Finding) -> Finding:
     return replace(
         finding,
         figures={**finding.figures, "ratio of the columns' spreads": spreads.ratio},
-        advice="scale the columns first, if their units differ (columns "
-        f"{listed(spreads.large)} spread {spreads.ratio:.3g} times as widely as others); else "
-        f"{finding.advice}",
+        advice=f"scale the columns first, if their units differ ({_which(view, spreads)}: "
+        f"{spreads.ratio:.3g} times as wide as others); else {finding.advice}",
     )
+
+
+def _which(view: View, spreads: Spreads) -> str:
+    names = view.names_of(spreads.large)
+    return f"column{'s' if len(names) > 1 else ''} {listed(names)}"

@@ -70,6 +70,11 @@ class View:
         options = {"metric": self.model.metric, "n_jobs": self.model.n_jobs}
         return NeighborSearch(points, self.k, **options)
 
+    def names_of(self, columns: Index) -> list[Any]:
+        """Columns by name, if the model was fitted to a data frame; else by number."""
+        names = getattr(self.model, "feature_names_in_", range(self.d))
+        return [names[column] for column in columns.tolist()]
+
     # The graph
 
     @cached_property
