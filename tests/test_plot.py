@@ -964,6 +964,8 @@ def ugly(name):
     if name == "many long names in space":
         Y = np.column_stack([Y, Y[:, 0]])
         return plot_embedding(Y, labels=many[np.arange(200) % 30], coordinates=(0, 1, 2))
+    if name == "many rows":
+        return plot_embedding(Y[:, :1], labels=many[np.arange(200) % 40], label_name=LONG)
     if name == "panels of many":
         panels = dict.fromkeys(("standard", "modified", "hessian", "ltsa"), Y)
         return compare_methods(
@@ -1006,7 +1008,7 @@ def ugly(name):
     [
         "outlier", "long names", "one coordinate", "forty classes", "tiny", "equal", "panels",
         "graph", "spectrum", "selection", "many long names", "many long names in space",
-        "panels of many", "a panel",
+        "panels of many", "a panel", "many rows",
     ],
 )  # fmt: skip
 def test_no_text_runs_into_another_or_out_of_the_picture(name):
