@@ -238,10 +238,11 @@ def test_values_have_a_labelled_colour_bar(cloud):
     assert to_hex(colours[order[-1]]) == "#fde725"
 
 
-def test_missing_values_are_drawn_and_explained(cloud):
+@pytest.mark.parametrize("gap", [np.nan, np.inf])
+def test_missing_values_are_drawn_and_explained(cloud, gap):
     Y, _ = cloud
     values = Y[:, 0].copy()
-    values[7] = np.nan
+    values[7] = gap
     ax = plot_embedding(Y, values=values)
     points, colours = points_of(ax)
     assert np.array_equal(points, Y)
