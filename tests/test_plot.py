@@ -238,10 +238,11 @@ def test_values_have_a_labelled_colour_bar(cloud):
     assert to_hex(colours[order[-1]]) == "#fde725"
 
 
-def test_missing_values_are_drawn_and_explained(cloud):
+@pytest.mark.parametrize("gap", [np.nan, np.inf])
+def test_missing_values_are_drawn_and_explained(cloud, gap):
     Y, _ = cloud
     values = Y[:, 0].copy()
-    values[7] = np.nan
+    values[7] = gap
     ax = plot_embedding(Y, values=values)
     points, colours = points_of(ax)
     assert np.array_equal(points, Y)
@@ -964,6 +965,8 @@ def ugly(name):
     if name == "many long names in space":
         Y = np.column_stack([Y, Y[:, 0]])
         return plot_embedding(Y, labels=many[np.arange(200) % 30], coordinates=(0, 1, 2))
+    if name == "many rows":
+        return plot_embedding(Y[:, :1], labels=many[np.arange(200) % 40], label_name=LONG)
     if name == "panels of many":
         panels = dict.fromkeys(("standard", "modified", "hessian", "ltsa"), Y)
         return compare_methods(
@@ -1006,7 +1009,7 @@ def ugly(name):
     [
         "outlier", "long names", "one coordinate", "forty classes", "tiny", "equal", "panels",
         "graph", "spectrum", "selection", "many long names", "many long names in space",
-        "panels of many", "a panel",
+        "panels of many", "a panel", "many rows",
     ],
 )  # fmt: skip
 def test_no_text_runs_into_another_or_out_of_the_picture(name):

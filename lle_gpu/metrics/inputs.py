@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from lle_gpu.arrays import as_points, check_range, to_host
-from lle_gpu.kinds import unwrap
 
 __all__ = ["as_named_points", "as_values"]
 
@@ -56,8 +55,8 @@ def _as_column(array: Any) -> Any:
     """What has shape (n,) as (n, 1), a series as the frame of it; anything else as it is."""
     if hasattr(array, "to_frame"):
         return array.to_frame()
-    if isinstance(array, list | tuple):
-        array = unwrap(array)
+    if isinstance(array, list | tuple) and array and np.ndim(array[0]) == 0:
+        array = np.asarray(array, dtype=object)  # integers stay as they are, to be checked
     return array.reshape(-1, 1) if getattr(array, "ndim", 2) == 1 else array
 
 

@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from lle_gpu.plot.canvas import (
     BOLD_LETTER,
     INK,
+    NAME_WIDTH,
     caption,
+    escaped,
     figure_axes,
     folded,
     furnish,
@@ -20,7 +22,7 @@ from lle_gpu.plot.canvas import (
 )
 from lle_gpu.plot.checks import as_embedding, as_images
 from lle_gpu.plot.colours import CLASS_COLOURS, LEGEND_MAX, Colours, colours_of
-from lle_gpu.plot.key import date_ticks, draw_key, draw_shared_key
+from lle_gpu.plot.key import date_ticks, draw_key, draw_shared_key, shortened
 from lle_gpu.plot.overlays import draw_names, draw_thumbnails
 from lle_gpu.plot.points import choose_drawing, draw_markers, draw_shaded
 
@@ -33,6 +35,8 @@ CROWDED, DOT = 0.9, 0.01
 # Coordinates have one scale, unless one extends over so many times the other.
 STRIP = 4
 MARGIN = 0.03
+# More rows than these, of one coordinate, have names of one line each.
+FOLDED_ROWS = 8
 FIGURE_TITLE = 12  # points
 
 
@@ -97,7 +101,8 @@ def plot_embedding(
         random. The picture says so.
     ax : matplotlib Axes, default=None
         Where to draw, for three coordinates with ``projection="3d"``; None makes a figure, which is
-        the result's ``.figure``.
+        the result's ``.figure``. A legend lies to the right of the axes: give them a figure with a
+        layout (``layout="constrained"``), or leave room there.
 
     Returns
     -------
@@ -320,7 +325,11 @@ def _place(ax: Any, Y: Float, shown: tuple[int, ...], colours: Colours) -> Float
         return np.column_stack([Y[:, 0], np.where(known, colours.values, colours.bounds[0])])
     height = np.random.default_rng(1).uniform(-0.35, 0.35, len(Y))  # to see how many lie together
     if colours.row is not None and colours.n_classes <= LEGEND_MAX:
-        ax.set_yticks(range(len(colours.classes)), [folded(e.name) for e in colours.classes])
+        names = [entry.name for entry in colours.classes]
+        cut = [folded(name) for name in names]
+        if len(names) > FOLDED_ROWS:
+            cut = [escaped(name) for name in shortened(names, NAME_WIDTH)]
+        ax.set_yticks(range(len(names)), cut)
         ax.set_ylabel(folded(colours.name or "class", 40))
         return np.column_stack([Y[:, 0], colours.row + height])
     ax.set_yticks([])

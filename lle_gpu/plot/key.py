@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
+import numpy as np
+
 from lle_gpu.plot.canvas import (
     INK,
     LETTER,
@@ -120,7 +122,7 @@ def _draw_bar(colours: Colours, figure: Any, axes: Sequence[Any]) -> None:
     bar = figure.colorbar(
         ScalarMappable(Normalize(*colours.bounds), COLOUR_MAP), ax=axes, aspect=30, pad=pad
     )
-    missing = "" if (colours.values == colours.values).all() else " (grey: missing)"
+    missing = "" if np.isfinite(colours.values).all() else " (grey: missing)"
     bar.set_label(folded(colours.name or "value", 40) + missing, color=INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=MUTED, length=2, labelsize=SMALL)

@@ -120,16 +120,7 @@ def plot_neighbors(
     if len(rest) > max_edges:
         rest = np.random.default_rng(0).choice(rest, max_edges, replace=False)
 
-    share = f"{count:,}" if count else "no edge"
-    verb = "are" if count > 1 else "is"
-    remarks = [
-        f"{share} of {len(edges):,} {'edges ' * (count > 0)}{verb} stretched more than "
-        f"{stretch:g} times the median"
-    ]
-    if len(rest) + len(stretched) < len(edges):
-        most = f"; of those the {len(stretched):,} most stretched" * (len(stretched) < count)
-        others = "others" if count else "edges"
-        remarks.append(f"{len(rest):,} of the {others} are drawn, at random{most}")
+    remarks = _remarks(len(edges), count, len(stretched), len(rest), stretch)
     if len(model.bridged_rows_) and knn_graph is None:
         remarks.append(
             f"without the edges that bridge {len(model.bridged_rows_):,} points to other parts"
@@ -171,6 +162,26 @@ def edge_stretch(X: Any, Y: Float, edges: Index) -> Float:
     if middle == 0:
         return np.where(ratio > 0, np.inf, 0.0)
     return ratio / middle
+
+
+def _remarks(
+    n_edges: int, n_stretched: int, drawn_stretched: int, drawn_rest: int, stretch: float
+) -> list[str]:
+    """How many edges are stretched, and which of all are drawn."""
+    share = f"{n_stretched:,}" if n_stretched else "no edge"
+    verb = "are" if n_stretched > 1 else "is"
+    remarks = [
+        f"{share} of {n_edges:,} {'edges ' * (n_stretched > 0)}{verb} stretched more than "
+        f"{stretch:g} times the median"
+    ]
+    if drawn_rest + drawn_stretched < n_edges:
+        most = f"; of those the {drawn_stretched:,} most stretched"
+        others = "others" if n_stretched else "edges"
+        remarks.append(
+            f"{drawn_rest:,} of the {others} are drawn, at random"
+            f"{most * (drawn_stretched < n_stretched)}"
+        )
+    return remarks
 
 
 def _graph(model: Any, knn_graph: Any, n: int) -> Index:

@@ -77,41 +77,11 @@ def plot_selection(result: Any, ax: Any = None, *, title: str | None = None) -> 
     """
     name, x, criterion, curves, flags = _columns(result)
     ax = figure_axes(7, 5) if ax is None else ax
-    from matplotlib.lines import Line2D
-
-    size = 6 if len(x) <= 40 else 3
     curve = curves.pop(criterion)
+    size = 6 if len(x) <= 40 else 3
     (line,) = ax.plot(x, curve, marker="o", color=CLASS_COLOURS[0], linewidth=2, markersize=size)
     line.set(label=_readable(criterion), zorder=3)
-    handles = [line]
-    within = ax.get_xaxis_transform()
-    for i, (label, other) in enumerate(curves.items()):
-        low, high = np.nanmin(other), np.nanmax(other)
-        share = (
-            (other - low) / (high - low) if high > low else np.where(np.isnan(other), other, 0.5)
-        )
-        (line,) = ax.plot(
-            x,
-            LOW + (HIGH - LOW) * share,
-            transform=within,
-            color=CLASS_COLOURS[1 + i % (len(CLASS_COLOURS) - 1)],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle=DASHES[i % len(DASHES)],
-            linewidth=1,
-            markersize=size - 2,
-            alpha=0.8,
-            label=f"{_readable(label)}: {low:.3g} to {high:.3g}",
-        )
-        handles.append(line)
-    for i, (label, flag) in enumerate(flags.items()):
-        style: dict[str, Any] = {
-            "marker": "xP+"[i % 3],
-            "linestyle": "",
-            "color": MUTED,
-            "markersize": 6,
-        }
-        ax.plot(x[flag], np.full(int(flag.sum()), 0.03), transform=within, label="_", **style)
-        handles.append(Line2D([], [], label=_readable(label), **style))
+    handles = [line, *_draw_others(ax, x, curves, size - 2), *_draw_flags(ax, x, flags)]
     chosen = CHOICES.get(type(result).__name__, name)
     recommended = float(result.recommended)
     along = name == chosen or criterion != chosen
@@ -141,6 +111,47 @@ def plot_selection(result: Any, ax: Any = None, *, title: str | None = None) -> 
     )
     legend_below(ax, handles)
     return ax
+
+
+def _draw_others(ax: Any, x: Float, curves: dict[str, Float], size: int) -> list[Any]:
+    """Draw curves, each over a range of its own, which its label names; the legend's handles."""
+    handles = []
+    for i, (label, curve) in enumerate(curves.items()):
+        low, high = np.nanmin(curve), np.nanmax(curve)
+        share = (
+            (curve - low) / (high - low) if high > low else np.where(np.isnan(curve), curve, 0.5)
+        )
+        handles += ax.plot(
+            x,
+            LOW + (HIGH - LOW) * share,
+            transform=ax.get_xaxis_transform(),
+            color=CLASS_COLOURS[1 + i % (len(CLASS_COLOURS) - 1)],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=DASHES[i % len(DASHES)],
+            linewidth=1,
+            markersize=size,
+            alpha=0.8,
+            label=f"{_readable(label)}: {low:.3g} to {high:.3g}",
+        )
+    return handles
+
+
+def _draw_flags(ax: Any, x: Float, flags: Flags) -> list[Any]:
+    """Draw crosses along the bottom at candidates with something wrong; the legend's handles."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    bottom = ax.get_xaxis_transform()
+    for i, (label, flag) in enumerate(flags.items()):
+        style: dict[str, Any] = {
+            "marker": "xP+"[i % 3],
+            "linestyle": "",
+            "color": MUTED,
+            "markersize": 6,
+        }
+        ax.plot(x[flag], np.full(int(flag.sum()), 0.03), transform=bottom, label="_", **style)
+        handles.append(Line2D([], [], label=_readable(label), **style))
+    return handles
 
 
 def _columns(result: Any) -> tuple[str, Float, str, dict[str, Float], Flags]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,83 +79,21 @@ def plot_spectrum(model_or_spectrum: Any, ax: Any = None, *, title: str | None =
     """
     spectrum = _spectrum(model_or_spectrum)
     ax = figure_axes(7, 5) if ax is None else ax
-    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator, NullLocator
 
-    values, q = spectrum.values**2, len(spectrum.values)
-    position = np.arange(1, q + 1)
-    null = position < spectrum.n_null  # ascending, and the constant's is not among them
-    next_value, next_null = _next_value(spectrum), spectrum.n_null > q + 1
-    residuals = np.maximum(spectrum.residuals, LEAST)
-    # Null values' sizes mean nothing: they lie below all others, whatever they are.
-    bottom = 0.1 * min([*residuals, *values[~null], RESIDUAL_TOL])
-    shown = np.where(null, bottom, values)
-    next_shown = bottom if next_null else next_value
-    size = 8 if q <= 20 else 4
-
-    def points(at: Any, heights: Any, **style: Any) -> Any:
-        usual = {"linestyle": "", "marker": "o", "markersize": size, "zorder": 3}
-        return ax.add_line(Line2D(at, heights, **{**usual, **style}))
-
-    handles = []
-    if (~null).any():
-        handles.append(points(position[~null], shown[~null], color=BLUE, label="eigenvalue λ = σ²"))
-    if null.any():
-        handles.append(
-            points(
-                position[null],
-                shown[null],
-                color=ORANGE,
-                marker="s",
-                label="null value (at the bottom)",
-            )
-        )
-    if next_shown is not None:
-        handles.append(
-            points(
-                [q + 1],
-                [next_shown],
-                marker="s" if next_null else "o",
-                markeredgecolor=ORANGE if next_null else BLUE,
-                markerfacecolor="white",
-                markeredgewidth=1.5,
-                label="first value left out",
-            )
-        )
-    runs = _repeated(spectrum.values[~null], int(null.sum()))
-    for first, last in runs:
-        style = {"marker": "", "linestyle": "-", "linewidth": 2.2 * size, "zorder": 2}
-        points(
-            position[first : last + 1],
-            shown[first : last + 1],
-            color=BLUE,
-            alpha=0.3,
-            solid_capstyle="round",
-            **style,
-        )
-        _note(ax, f"×{last - first + 1}", (position[[first, last]].mean(), shown[last]), (0, 11))
-    if runs:
-        label = f"repeated: σ within {ALIKE:.0%}"
-        handles.append(Line2D([], [], color=BLUE, alpha=0.3, linewidth=SMALL, label=label))
-    handles.append(
-        points(
-            position,
-            residuals,
-            color=MUTED,
-            marker="x",
-            markersize=0.75 * size,
-            label="residual ‖Mv − λv‖ / ‖F‖²",
-        )
-    )
-    handles.append(
-        ax.axhline(RESIDUAL_TOL, color=MUTED, linestyle=":", linewidth=1, label="residual allowed")
-    )
-    _draw_gap(ax, spectrum.gap, q, shown[-1], next_shown)
+    shown = _Shown.of(spectrum)
+    handles = [
+        *_draw_values(ax, shown),
+        *_draw_repeated(ax, spectrum, shown),
+        *_draw_residuals(ax, shown),
+    ]
+    _draw_gap(ax, spectrum.gap, shown)
 
     ax.set_yscale("log")
     ax.autoscale_view()
     ax.margins(y=0.1)
-    ax.set_xlim(0.4, q + 0.6 + (next_shown is not None) * max(1, 0.05 * q))
+    q = shown.q
+    ax.set_xlim(0.4, q + 0.6 + (shown.following is not None) * max(1, 0.05 * q))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
     ax.set_xlabel("eigenvector of M = FᵀF, the constant left out")
@@ -169,6 +108,106 @@ def plot_spectrum(model_or_spectrum: Any, ax: Any = None, *, title: str | None =
     )
     legend_below(ax, handles)
     return ax
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The heights that a spectrum's q values, and the next, are drawn at."""
+
+    heights: Float  # of the eigenvalues
+    null: NDArray[np.bool_]  # which of them are null values
+    following: float | None  # of the first value left out, if it is known
+    following_null: bool
+    residuals: Float
+
+    @classmethod
+    def of(cls, spectrum: Spectrum) -> _Shown:
+        values, q = spectrum.values**2, len(spectrum.values)
+        null = np.arange(1, q + 1) < spectrum.n_null  # ascending; the constant's is not among them
+        residuals = np.maximum(spectrum.residuals, LEAST)
+        # Null values' sizes mean nothing: they lie below all others, whatever they are.
+        bottom = 0.1 * min([*residuals, *values[~null], RESIDUAL_TOL])
+        following_null = spectrum.n_null > q + 1
+        following = bottom if following_null else _next_value(spectrum)
+        return cls(np.where(null, bottom, values), null, following, following_null, residuals)
+
+    @property
+    def q(self) -> int:
+        return len(self.heights)
+
+    @property
+    def position(self) -> NDArray[np.intp]:
+        return np.arange(1, self.q + 1)
+
+    @property
+    def size(self) -> int:
+        """Of a marker, in points."""
+        return 8 if self.q <= 20 else 4
+
+
+def _draw_values(ax: Any, shown: _Shown) -> list[Any]:
+    """Draw the eigenvalues, and the first left out; the legend's handles."""
+    null, size = shown.null, shown.size
+    handles = []
+    if (~null).any():
+        style = {"color": BLUE, "markersize": size, "label": "eigenvalue λ = σ²"}
+        handles.append(_points(ax, shown.position[~null], shown.heights[~null], **style))
+    if null.any():
+        style = {"color": ORANGE, "marker": "s", "markersize": size}
+        label = "null value (at the bottom)"
+        handles.append(_points(ax, shown.position[null], shown.heights[null], label=label, **style))
+    if shown.following is not None:
+        style = {
+            "marker": "s" if shown.following_null else "o",
+            "markeredgecolor": ORANGE if shown.following_null else BLUE,
+            "markerfacecolor": "white",
+            "markeredgewidth": 1.5,
+            "markersize": size,
+        }
+        label = "first value left out"
+        handles.append(_points(ax, [shown.q + 1], [shown.following], label=label, **style))
+    return handles
+
+
+def _draw_repeated(ax: Any, spectrum: Spectrum, shown: _Shown) -> list[Any]:
+    """Draw a band behind each run of equal values, and how many they are."""
+    from matplotlib.lines import Line2D
+
+    runs = _repeated(spectrum.values[~shown.null], int(shown.null.sum()))
+    for first, last in runs:
+        run = slice(first, last + 1)
+        ax.add_line(
+            Line2D(
+                shown.position[run],
+                shown.heights[run],
+                color=BLUE,
+                alpha=0.3,
+                linewidth=2.2 * shown.size,
+                solid_capstyle="round",
+                zorder=2,
+            )
+        )
+        middle = shown.position[[first, last]].mean()
+        _note(ax, f"×{last - first + 1}", (middle, shown.heights[last]), (0, 11))
+    label = f"repeated: σ within {ALIKE:.0%}"
+    return [Line2D([], [], color=BLUE, alpha=0.3, linewidth=SMALL, label=label)] if runs else []
+
+
+def _draw_residuals(ax: Any, shown: _Shown) -> list[Any]:
+    """Draw the residuals, and the line that they must lie below."""
+    style = {"color": MUTED, "marker": "x", "markersize": 0.75 * shown.size}
+    label = "residual ‖Mv − λv‖ / ‖F‖²"
+    return [
+        _points(ax, shown.position, shown.residuals, label=label, **style),
+        ax.axhline(RESIDUAL_TOL, color=MUTED, linestyle=":", linewidth=1, label="residual allowed"),
+    ]
+
+
+def _points(ax: Any, at: Any, heights: Any, **style: Any) -> Any:
+    from matplotlib.lines import Line2D
+
+    usual = {"linestyle": "", "marker": "o", "zorder": 3}
+    return ax.add_line(Line2D(at, heights, **{**usual, **style}))
 
 
 def _spectrum(given: Any) -> Spectrum:
@@ -198,9 +237,11 @@ def _repeated(values: Float, offset: int) -> list[tuple[int, int]]:
     return [(int(a) + offset, int(b) + offset) for a, b in edges.reshape(-1, 2)]
 
 
-def _draw_gap(ax: Any, gap: float, q: int, last: float, following: float | None) -> None:
-    if following is None:
+def _draw_gap(ax: Any, gap: float, shown: _Shown) -> None:
+    """Draw the step from the last value to the first left out."""
+    if shown.following is None:
         return
+    q, last, following = shown.q, shown.heights[-1], shown.following
     color = WARNING if gap < ALIKE else INK
     ax.plot([q, q + 1, q + 1], [last, last, following], color=color, linewidth=1, zorder=1)
     _note(ax, f"gap {gap:.1%}", (q + 1, following), (0, 9), color)
