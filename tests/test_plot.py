@@ -139,6 +139,12 @@ def test_a_nullable_column_in_order():
     assert legend_of(missing) == ["missing"]
 
 
+def test_numbers_within_names_count():
+    names = ["class 10", "class 9", "b1", "class 10b"]
+    ax = plot_embedding(Y4, labels=names)
+    assert legend_of(ax) == ["b1", "class 9", "class 10", "class 10b"]
+
+
 def shapes_of(ax):
     """The scatter's shapes, in the embedding's order: corners of each point's outline."""
     paths = ax.collections[0].get_paths()

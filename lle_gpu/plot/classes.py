@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ def classes_of(labels: Any, n: int) -> tuple[list[str], NDArray[np.intp]]:
     """Names of the classes in their order, and each point's class; -1 where it has none.
 
     A pandas categorical has its own order, and all of its categories, so that a part of the points
-    has the colours of the whole. Others are sorted: as numbers, where all are, also as text.
+    has the colours of the whole. Others are sorted: as numbers, where all are, also as text, or by
+    the numbers in the text.
     """
     categorical = getattr(labels, "cat", labels)  # where a pandas Series has its categories
     if hasattr(categorical, "categories") and hasattr(categorical, "codes"):
@@ -50,11 +52,16 @@ def is_missing(array: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _order(unique: NDArray[Any]) -> NDArray[np.intp]:
-    """The order of sorted values: theirs, or, if they are numbers written out, that of these."""
+    """The order of sorted values: theirs, or "k 2" before "k 10"."""
     try:
         return np.argsort(unique.astype(float), kind="stable")
     except ValueError:
-        return np.arange(len(unique))
+        return np.array(sorted(range(len(unique)), key=lambda i: _parts(str(unique[i]))))
+
+
+def _parts(name: str) -> list[str | int]:
+    """Text and numbers, which take turns."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _names(values: NDArray[Any]) -> list[str]:
