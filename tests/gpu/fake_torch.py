@@ -25,6 +25,7 @@ def install(monkeypatch, cupy):
 
     class Tensor:
         __module__ = "torch"
+        is_nested = is_meta = False
 
         def __init__(self, array, *, requires_grad=False, layout="torch.strided", dtype=None):
             assert isinstance(array, cupy.ndarray)

@@ -247,7 +247,7 @@ class TestPrincipalDirections:
 def built(gpu, method, X, index, q, **options):
     """Projectors R_i^T R_i of the GPU's rows and of the CPU's, and the rows themselves."""
     cp = gpu.cupy
-    constraints = getattr(on_gpu, method)(cp.asarray(X), cp.asarray(index), q, **options)
+    constraints = getattr(on_gpu, method)(cp.asarray(X, order="C"), cp.asarray(index), q, **options)
     expected = getattr(cpu, method)(X, index, q, **options)
     rows = gpu.to_numpy(constraints.rows)
     assert rows.shape == expected.rows.shape

@@ -1,8 +1,8 @@
 """The one door to cuDSS, NVIDIA's sparse direct solver, by way of nvmath-python's DirectSolver.
 
 Optional (``pip install 'lle-gpu[cudss]'``). nvmath-python 1.0 works with cuDSS 0.8 and no other, so
-whether it can be used is asked of both, and answered in words (:func:`missing`). None of this has
-run on a device yet; the calls are held against the released package's signatures in the tests.
+whether it can be used is asked of both, and answered in words (:func:`missing`). The calls are held
+against the released package's signatures in the tests.
 
 cuDSS has no row exchanges across the matrix: what it returns is checked by a solve, and repeated
 with other pivots and a larger shift where the check fails, as SuperLU's is.
@@ -34,9 +34,10 @@ from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr
 __all__ = ["CudssError", "Factors", "cost", "forget", "missing"]
 
 INSTALL = "pip install 'lle-gpu[cudss]'"
-# Right-hand sides solved for at once: a block of the iteration. All solves have that many, since
-# cuDSS plans for a number.
-WIDTH = 8
+# Right-hand sides solved for at once. cuDSS 0.8's deterministic mode takes one and no more
+# (NOT_SUPPORTED); solving for a block would take a fifth off a fit of 20,000 points, and nothing
+# that shows off one of a million.
+WIDTH = 1
 # A pivot is replaced only if it is smaller than this, which is to say zero. cuDSS's default, 1e-13
 # of the matrix, is larger than eigenvalues that have to be told apart.
 PIVOT_EPSILON = 1e-200
