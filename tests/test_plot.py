@@ -102,7 +102,7 @@ def test_the_picture_has_the_points(cloud):
         ([10, 9, 10, 11], ["9", "10", "11"]),
         ([True, False, True, True], ["False", "True"]),
         (np.array(["10", "2", "1", "-3"], dtype=object), ["-3", "1", "2", "10"]),
-        (np.array(["10", "2", "b", "2"]), ["10", "2", "b"]),
+        (np.array(["10", "2", "b", "2"]), ["2", "10", "b"]),
         (np.array(["x", None, "x", None], dtype=object), ["x", "missing"]),
         (["x", np.nan, "a", "nan"], ["a", "nan", "x", "missing"]),
         ([2.0, np.nan, 11.0, np.nan], ["2", "11", "missing"]),
