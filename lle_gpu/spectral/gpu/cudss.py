@@ -35,8 +35,8 @@ __all__ = ["CudssError", "Factors", "cost", "forget", "missing"]
 
 INSTALL = "pip install 'lle-gpu[cudss]'"
 # Right-hand sides solved for at once. cuDSS 0.8's deterministic mode takes one and no more
-# (NOT_SUPPORTED); solving for a block would take a fifth off a fit of 20,000 points, and nothing
-# that shows off one of a million.
+# (NOT_SUPPORTED). The same bits each time are worth more than blocks: its order and factors take
+# most of the time.
 WIDTH = 1
 # A pivot is replaced only if it is smaller than this, which is to say zero. cuDSS's default, 1e-13
 # of the matrix, is larger than eigenvalues that have to be told apart.
