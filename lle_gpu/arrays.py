@@ -263,8 +263,10 @@ def check_sizes(
         )
 
 
-def check_values(X: NDArray[Any], *, solver: str) -> None:
+def check_values(X: NDArray[Any], *, solver: str | None = None) -> None:
     """Reject finite data that no embedding can be made of.
+
+    ``solver`` is named in scikit-learn's words, where there is one.
 
     Raises
     ------
@@ -273,10 +275,10 @@ def check_values(X: NDArray[Any], *, solver: str) -> None:
     """
     extent = float(feature_ranges(X).max())
     if extent == 0:
+        context = f"Error in determining null-space with {solver.upper()}: " if solver else ""
         raise ValueError(
-            f"Error in determining null-space with {solver.upper()}: all {X.shape[0]} points of X "
-            "are equal, so every function on them is as good as any other. Check how X was loaded "
-            "or scaled."
+            f"{context}all {X.shape[0]} points of X are equal, so every function on them is as "
+            "good as any other. Check how X was loaded or scaled."
         )
     if not SMALLEST < extent < LARGEST:
         raise ValueError(

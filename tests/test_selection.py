@@ -691,7 +691,7 @@ GOOD = np.random.default_rng(0).uniform(size=(60, 3))
         (lambda: select_n_neighbors(GOOD[0]), "2D array"),
         (lambda: select_n_neighbors(GOOD[:2]), "minimum of 3"),
         (lambda: select_n_neighbors(np.full((20, 2), np.nan)), "NaN"),
-        (lambda: select_n_neighbors(np.ones((20, 2))), "all 20 points of X are equal"),
+        (lambda: select_n_neighbors(np.ones((20, 2))), "^all 20 points of X are equal"),
         (lambda: select_n_neighbors(GOOD, candidates=[]), "candidates is empty"),
         (lambda: select_n_neighbors(GOOD, candidates=[5, 60]), "n_neighbors = 60"),
         (lambda: select_n_neighbors(GOOD, candidates=[0, 5]), r"has 0, .* whole numbers from 1"),
@@ -716,7 +716,7 @@ GOOD = np.random.default_rng(0).uniform(size=(60, 3))
         (lambda: intrinsic_dimension(GOOD[:5]), "minimum of 10"),
         (lambda: intrinsic_dimension(GOOD, n_neighbors=60), "n_neighbors=60 must be from 8 to 59"),
         (lambda: intrinsic_dimension(GOOD, n_neighbors=5), "n_neighbors=5 must be from 8"),
-        (lambda: intrinsic_dimension(np.ones((20, 2))), "all 20 points of X are equal"),
+        (lambda: intrinsic_dimension(np.ones((20, 2))), "^all 20 points of X are equal"),
     ],
 )
 def test_bad_input(call, match):
@@ -738,3 +738,10 @@ def test_benchmark_runs():
     for name in selection.MANIFOLDS:
         assert selection.manifold(name, 2, 50, 20).shape == (50, 20)
     assert selection.compare_dimension("sphere", 2, 400)["met"]
+
+
+def test_data_that_fill_their_columns():
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    found = intrinsic_dimension(X, method="lle")
+    assert found.recommended == 3
+    assert "extend along all columns" in found.reason

@@ -72,9 +72,9 @@ def plot_embedding(
         A class for each point. Ten have a colour-blind-safe colour each; up to forty take these
         again with the next of four shapes, and are named where they lie, as far as there is room.
         More, and shapes that cannot be seen (small markers, datashader), share a perceptual colour
-        map, and the picture says so. Classes are sorted, as numbers where all are, also as text; a
-        pandas categorical keeps its own order, and all of its categories. Missing ones are grey and
-        come last.
+        map, and the picture says so. Classes are sorted, as numbers where all are, also as text,
+        or by the numbers in the text; a pandas categorical keeps its own order, and all of its
+        categories. Missing ones are grey and come last.
     values : array-like of shape (n,), default=None
         A number or a date (with a time zone: shown in UTC) for each point, shown by a perceptual
         colour map; grey where it is missing or not finite.

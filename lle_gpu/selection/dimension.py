@@ -179,7 +179,7 @@ def intrinsic_dimension(
         raise ValueError(
             f"n_neighbors={k} must be from {least} to {n - 1} for method={method!r} and {n} points"
         )
-    check_values(points, solver="auto")
+    check_values(points)
 
     def search(points: Any, backend: Backend, k: int) -> tuple[Float, Index]:
         with stage("neighbors", points.shape[0]):
@@ -420,6 +420,8 @@ def _by_pieces(X: Any, index: Index, n_jobs: int | None) -> DimensionEstimate:
             "larger n_neighbors, can tell"
         )
         reason = f"neighbourhoods of {k} points are not thin over fewer"
+    elif found == X.shape[1]:
+        reason = f"neighbourhoods of {k} points extend along all columns"
     else:
         reason = f"over as many, neighbourhoods of {k} points are {thickness[-1]:.2f} as thick as "
         reason += "a ball"

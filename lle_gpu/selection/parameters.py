@@ -275,7 +275,7 @@ class _Trials:
     messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        check_values(self.points, solver="auto")
+        check_values(self.points)
         self.points = self.backend.asarray(self.points)
         with stage("neighbors", self.points.shape[0]):
             search = self.backend.neighbor_search(
