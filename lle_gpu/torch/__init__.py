@@ -1,0 +1,21 @@
+"""Locally linear structure inside deep networks (extra ``[torch]``).
+
+Functions
+    :func:`knn`, :func:`barycentric_weights`, :func:`reconstruct`, :func:`locality_loss`.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"lle_gpu.torch needs PyTorch ({error}): pip install 'lle-gpu[torch]', or as "
+        "https://pytorch.org says"
+    ) from error
+
+from lle_gpu.torch.functional import locality_loss, reconstruct
+from lle_gpu.torch.neighbors import knn
+from lle_gpu.torch.weights import barycentric_weights
+
+__all__ = ["barycentric_weights", "knn", "locality_loss", "reconstruct"]

@@ -1,0 +1,132 @@
+"""What the public functions take, checked in one place: shapes, dtypes, devices, numbers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+__all__ = ["full_precision", "points", "real", "rows_of", "same_kind", "settings"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def full_precision(function: Function) -> Function:
+    """Run without autocast: Cholesky factors know no half precision, and weights need more.
+
+    Half-precision arguments become float32 by :func:`real`, so that modules can stand in a network
+    that runs under ``torch.autocast``.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        with (
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            return function(*args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def real(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
+    """The tensor as float32 or float64; half precision becomes float32.
+
+    Raises
+    ------
+    TypeError
+        If it is no tensor of real floating-point numbers.
+    ValueError
+        If it has another number of dimensions than ``ndim``.
+    """
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(
+            f"{name} is a {type(tensor).__name__}, and must be a torch.Tensor: "
+            f"torch.as_tensor({name}) makes one"
+        )
+    if tensor.is_sparse or tensor.layout != torch.strided:
+        raise TypeError(f"{name} has layout {tensor.layout}, and must be dense: use to_dense()")
+    if not tensor.dtype.is_floating_point:
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype}, and must be of real floating-point numbers: use "
+            f"{name}.float() or {name}.double()"
+        )
+    if ndim is not None and tensor.ndim != ndim:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}, and must have {ndim} dimensions: "
+            + {2: "rows of features; flatten(1) makes them", 3: "(points, neighbours, features)"}[
+                ndim
+            ]
+        )
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def same_kind(**tensors: Any) -> None:
+    """Raise unless all are of one dtype and on one device."""
+    (first, one), *others = tensors.items()
+    for name, other in others:
+        if other.device != one.device:
+            raise ValueError(
+                f"{name} is on {other.device} and {first} on {one.device}: move one of them, "
+                f"{name}.to({first}.device)"
+            )
+        if other.dtype != one.dtype:
+            raise TypeError(
+                f"{name} has dtype {other.dtype} and {first} has {one.dtype}: make them the same, "
+                f"{name}.to({first}.dtype)"
+            )
+
+
+def rows_of(name: str, bank: Any, index_name: str, index: Any) -> Any:
+    """The index as int64, checked to be rows of the bank where that is free of charge.
+
+    On a GPU a look at the numbers would make the host wait: the device's own check reports what is
+    out of range there.
+    """
+    if not isinstance(index, torch.Tensor) or index.dtype.is_floating_point or index.is_complex():
+        kind = getattr(index, "dtype", type(index).__name__)
+        raise TypeError(f"{index_name} is {kind}, and must be a tensor of integers, rows of {name}")
+    if index.dtype == torch.bool:
+        raise TypeError(f"{index_name} is a mask, and must be a tensor of integers, rows of {name}")
+    if index.ndim != 2:
+        raise ValueError(
+            f"{index_name} has shape {tuple(index.shape)}, and must be (points, neighbours)"
+        )
+    if index.device != bank.device:
+        raise ValueError(
+            f"{index_name} is on {index.device} and {name} on {bank.device}: use "
+            f"{index_name}.to({name}.device)"
+        )
+    index = index.long()
+    if index.device.type == "cpu" and not torch.compiler.is_compiling() and index.numel():
+        low, high = (int(end) for end in torch.aminmax(index))
+        if low < 0 or high >= len(bank):
+            raise IndexError(
+                f"{index_name} has {low if low < 0 else high}, and must have rows of {name}, from "
+                f"0 to {len(bank) - 1}"
+            )
+    return index
+
+
+def points(name: str, x: Any, bank_name: str, bank: Any) -> None:
+    """Raise unless both have the same features, dtype and device."""
+    if x.shape[-1] != bank.shape[-1]:
+        raise ValueError(
+            f"{name} has {x.shape[-1]} features and {bank_name} has {bank.shape[-1]}: they must "
+            "have the same"
+        )
+    same_kind(**{name: x, bank_name: bank})
+
+
+def settings(*, reg: float) -> float:
+    """``reg`` as a float above 0."""
+    reg = float(reg)
+    if not 0 < reg < float("inf"):
+        raise ValueError(
+            f"reg={reg!r} must be greater than 0 and finite: without a ridge the weights are not "
+            "unique where there are more neighbours than features, and explode where neighbours "
+            "lie in a plane. Use 1e-3 (LLE's default), or 0.1 for classification."
+        )
+    return reg
