@@ -2,6 +2,8 @@
 
 Functions
     :func:`knn`, :func:`barycentric_weights`, :func:`reconstruct`, :func:`locality_loss`.
+Layers
+    :class:`BarycentricProjection`, :class:`LLEFeatures`, :class:`LocalityLoss`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ except ImportError as error:
     ) from error
 
 from lle_gpu.torch.functional import locality_loss, reconstruct
+from lle_gpu.torch.modules import BarycentricProjection, LLEFeatures, LocalityLoss
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.weights import barycentric_weights
 
-__all__ = ["barycentric_weights", "knn", "locality_loss", "reconstruct"]
+__all__ = [
+    "BarycentricProjection",
+    "LLEFeatures",
+    "LocalityLoss",
+    "barycentric_weights",
+    "knn",
+    "locality_loss",
+    "reconstruct",
+]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["full_precision", "points", "real", "rows_of", "same_kind", "settings"]
+__all__ = ["checked", "full_precision", "points", "real", "rows_of", "same_kind", "settings"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,8 +31,8 @@ def full_precision(function: Function) -> Function:
     return wrapped  # type: ignore[return-value]
 
 
-def real(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
-    """The tensor as float32 or float64; half precision becomes float32.
+def checked(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
+    """The tensor as it is, of real floating-point numbers.
 
     Raises
     ------
@@ -60,6 +60,12 @@ def real(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
                 ndim
             ]
         )
+    return tensor
+
+
+def real(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
+    """The tensor, :func:`checked`, as float32 or float64: half precision becomes float32."""
+    tensor = checked(name, tensor, ndim=ndim)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
@@ -72,7 +78,10 @@ def same_kind(**tensors: Any) -> None:
                 f"{name} is on {other.device} and {first} on {one.device}: move one of them, "
                 f"{name}.to({first}.device)"
             )
-        if other.dtype != one.dtype:
+        # Half precision has become float32, or will.
+        if torch.promote_types(other.dtype, torch.float32) != torch.promote_types(
+            one.dtype, torch.float32
+        ):
             raise TypeError(
                 f"{name} has dtype {other.dtype} and {first} has {one.dtype}: make them the same, "
                 f"{name}.to({first}.dtype)"

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.torch import cuda
-from lle_gpu.torch.checks import points, real
+from lle_gpu.torch.checks import checked, points, real
 
 __all__ = ["knn"]
 
@@ -60,12 +60,12 @@ def knn(
             [0],
             [1]])
     """
-    x = real("x", x, ndim=2)
+    x = checked("x", x, ndim=2)
     own = bank is None if exclude_self is None else bool(exclude_self)
     if bank is None:
         bank = x
     else:
-        bank = real("bank", bank, ndim=2)
+        bank = checked("bank", bank, ndim=2)
         points("x", x, "bank", bank)
     if own and bank is not x and bank.shape[0] != x.shape[0]:
         raise ValueError(
@@ -89,11 +89,13 @@ def nearest(x: Tensor, bank: Tensor, k: int, exclude_self: bool) -> Tensor:
         return x.new_empty((0, k), dtype=torch.int64)
     if x.shape[1] == 0:
         raise ValueError("x has no features (shape (n, 0)): there is no distance to compare")
+    itself = x.data_ptr() == bank.data_ptr()
+    x = real("x", x)
     _check_finite("x", x)
     search = _search_in(bank)
     if not exclude_self:
         return search(x, k)
-    if x.data_ptr() == bank.data_ptr():
+    if itself:
         return search(None, k)
     raise ValueError(
         "exclude_self=True needs a bank that is x (or None): for other points leave it out, and "
@@ -118,7 +120,7 @@ def _search_in(bank: Tensor) -> Callable[[Tensor | None, int], Tensor]:
             "devices: use x.cpu()"
         )
     _check_finite("bank", bank)
-    search = makers[bank.device.type](bank)
+    search = makers[bank.device.type](real("bank", bank))
     _searches[bank] = version, search
     return search
 
