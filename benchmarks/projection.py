@@ -5,11 +5,11 @@ Projects queries on the locally linear manifold of a bank, by
     layer     lle_gpu.torch.BarycentricProjection
     loop      torch.cdist, topk, and the inverse of the Gram matrix without a ridge
 
-each in a process of its own, by turns, after a warm-up on a few queries. Seconds are medians; memory
-is the most that the process held beyond what it held before. Features are smooth functions of ten
-coordinates, as learned ones are, so that 16 neighbours nearly lie in a plane: the Gram matrices are
-nearly singular. The error is that of the projected points, relative, against the same formula with
-the layer's ridge and no ridge in float64; both in float32.
+each in a process of its own, by turns, after a warm-up on a few queries. Seconds are medians;
+memory is the most that the process held beyond what it held before. Features are smooth functions
+of three coordinates, as learned ones are of few, so that 16 neighbours nearly lie in a plane and the
+Gram matrices are nearly singular. The error is that of the projected points, relative, against the
+same formula, with the layer's ridge and with none, in float64; both are in float32.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks import machine, records
 from benchmarks.measure import peak_bytes, reset_peak
 
 WAYS = ("layer", "loop")
-N_COORDINATES = 10
+N_COORDINATES = 3
 
 
 def points(n: int, d: int, seed: int) -> Any:
