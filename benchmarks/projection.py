@@ -7,9 +7,9 @@ Projects queries on the locally linear manifold of a bank, by
 
 each in a process of its own, by turns, after a warm-up on a few queries. Seconds are medians;
 memory is the most that the process held beyond what it held before. Features are smooth functions
-of three coordinates, as learned ones are of few, so that 16 neighbours nearly lie in a plane and the
-Gram matrices are nearly singular. The error is that of the projected points, relative, against the
-same formula, with the layer's ridge and with none, in float64; both are in float32.
+of three coordinates, as learned ones are of few, so that 16 neighbours nearly lie in a plane and
+the Gram matrices are nearly singular. The error is that of the projected points, relative, against
+the same formula, with the layer's ridge and with none, in float64; both are in float32.
 """
 
 from __future__ import annotations
