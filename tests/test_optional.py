@@ -30,7 +30,7 @@ OPTIONAL = {
     "pyarrow": (("plot",), ("pyarrow: command",)),
     "ipywidgets": (("notebook",), ()),
     "polars": (("polars",), ("polars: output",)),
-    "torch": (("torch",), ("torch: output",)),
+    "torch": (("torch",), ("torch: output", "torch: layers")),
     "faiss": (("faiss",), ("faiss: search",)),
     "pynndescent": (("pynndescent",), ("pynndescent: search",)),
     "IPython": ((), ()),

@@ -144,6 +144,9 @@ def abilities():
 
         return run
 
+    def layers():
+        importlib.import_module("lle_gpu.torch")
+
     embed = "embed", "swiss-roll", "-n", 120
     return {
         "estimator": estimator,
@@ -164,6 +167,7 @@ def abilities():
         "pandas: output": output("pandas"),
         "polars: output": output("polars"),
         "torch: output": output("torch"),
+        "torch: layers": layers,
         "cupy: output": output("cupy"),
         "cudf: output": output("cudf"),
         "cupy: device": parameters(device="gpu"),
