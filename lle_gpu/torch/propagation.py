@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array, eye_array, vstack
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from torch import Tensor
 from torch.library import custom_op
@@ -115,8 +115,9 @@ def propagate_labels(
     Notes
     -----
     Systems are solved on the host, in float64, whatever the device and dtype: by sparse factors,
-    or, where these would fill in, by conjugate gradients; :mod:`lle_gpu.progress` is told which.
-    The factors serve the derivatives, too, while ``w`` lives and is not written to.
+    or, where these would fill in, by iterations (conjugate gradients, BiCGSTAB);
+    :mod:`lle_gpu.progress` is told which. The factors serve the derivatives, too, while ``w`` lives
+    and is not written to.
 
     Under ``torch.compile`` the solution is one opaque operator, around which the graph breaks: the
     checks look at numbers.
@@ -307,7 +308,7 @@ class _Lnp:
     def __init__(self, W: csr_array, labelled: Bool, alpha: float) -> None:
         _warn_untied(_leads_to(W, labelled))
         A = (eye_array(len(labelled), format="csr") - alpha * W).tocsr()
-        self._solver = HostSolver(A, symmetric=False, what="label propagation")
+        self._solver = HostSolver(A, normal=False, what="label propagation")
 
     def solve(self, b: Float, transposed: bool) -> Float:
         return self._solver.solve(b, transposed=transposed)
@@ -324,9 +325,8 @@ class _Clamped:
         if len(self._free) == 0:
             return
         B = (eye_array(len(labelled), format="csr") - W).tocsr()[:, self._free]
-        A = (B.T @ B).tocsr()
         loose = tied & ~_leads_to(W, labelled)
-        self._solver = _determined(A, self._free, loose[self._free])
+        self._solver = _determined(B, self._free, loose[self._free])
 
     def solve(self, b: Float, transposed: bool) -> Float:
         x = np.zeros_like(b)
@@ -335,7 +335,7 @@ class _Clamped:
         return x
 
 
-def _determined(A: csr_array, rows: NDArray[np.int64], loose: Bool) -> HostSolver:
+def _determined(B: csr_array, rows: NDArray[np.int64], loose: Bool) -> HostSolver:
     """The system, with a ridge where the labels determine no solution.
 
     B has a null vector for each set of points that no edge leaves (a closed class), less as many as
@@ -343,9 +343,9 @@ def _determined(A: csr_array, rows: NDArray[np.int64], loose: Bool) -> HostSolve
     factors tell by how much they amplify noise. Iterations have no such sign: there the ridge is
     added where there may be null vectors.
     """
-    options: dict[str, Any] = {"symmetric": True, "what": "label propagation"}
+    options: dict[str, Any] = {"normal": True, "what": "label propagation"}
     try:
-        solver = HostSolver(A, **options)
+        solver = HostSolver(B, **options)
         amplified, shape = solver.amplification() if not solver.iterative else (0.0, loose)
         if amplified < SINGULAR and not (solver.iterative and loose.any()):
             return solver
@@ -354,14 +354,14 @@ def _determined(A: csr_array, rows: NDArray[np.int64], loose: Bool) -> HostSolve
         note(f"label propagation: {error}")
         undetermined = loose if loose.any() else np.ones(len(rows), dtype=bool)
     warn_user(
-        f"The labels do not determine the scores of some {int(undetermined.sum())} point(s) (rows "
-        f"{_listed(rows[undetermined], numbers=True)}): no edge leads from their neighbourhoods "
-        "towards a label, or weights cancel. Of the possible scores the smallest are taken (a "
-        f"ridge of {RIDGE:.0e}). Label one of these points, or use a larger k.",
+        f"The labels do not, or hardly, determine the scores of {int(undetermined.sum())} point(s) "
+        f"(rows {_listed(rows[undetermined], numbers=True)}): no edge leads from their "
+        "neighbourhoods towards a label, or weights cancel. Of the possible scores the smallest "
+        f"are taken (a ridge of {RIDGE:.0e}). Label one of these points, or use a larger k.",
         DisconnectedGraphWarning,
     )
-    ridge = RIDGE * float(abs(A).max()) * eye_array(len(rows), format="csr")
-    return HostSolver((A + ridge).tocsr(), **options)
+    ridge = (RIDGE * float((B.T @ B).max())) ** 0.5 * eye_array(len(rows), format="csr")
+    return HostSolver(vstack([B, ridge]).tocsr(), **options)
 
 
 def _leads_to(W: csr_array, labelled: Bool) -> Bool:
