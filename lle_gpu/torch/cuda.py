@@ -21,8 +21,8 @@ __all__ = ["barycentric_weights", "neighbor_search"]
 def _like_torch(x: Any) -> Iterator[Any]:
     """CuPy on x's device, in torch's current stream there."""
     cp = cupy()
-    stream = torch.cuda.current_stream(x.device)
-    with cp.cuda.Device(x.device.index), cp.cuda.ExternalStream(stream.cuda_stream):
+    current = torch.cuda.current_stream(x.device)
+    with cp.cuda.Device(x.device.index), cp.cuda.Stream.from_external(current):
         yield cp
 
 

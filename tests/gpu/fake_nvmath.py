@@ -14,6 +14,7 @@ Faults can be asked for:
     cannot plan        an error in plan
     cannot solve       an error in the third solve of a solver
     no memory          an error in factorize, as cuDSS says it
+    unlike orders      rows and columns are permuted in different ways
     not reproducible   cuDSS does not know the deterministic mode
 """
 
@@ -35,6 +36,8 @@ from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
 from stand_in.machine import machine
 
+# Sizes of separators, as many as cuDSS 0.8 has by default.
+TREE = np.arange(2**10 - 1, dtype=np.int32)
 SIGNATURES = json.loads(Path(__file__).with_name("nvmath_signatures.json").read_text())
 
 
@@ -62,6 +65,7 @@ def install(monkeypatch, cupy, *faults):
     solvers = []
     MatrixType = enum.IntEnum("MatrixType", SIGNATURES["DirectSolverMatrixType"])
     ConfigParam = enum.IntEnum("ConfigParam", SIGNATURES["ConfigParam"])
+    DataParam = enum.IntEnum("DataParam", SIGNATURES["DataParam"])
     of_thread = threading.local()
     of_thread.size_written = np.empty((1,), np.uint64)
     pool = types.SimpleNamespace(reserved=0)  # bytes that nobody uses and the driver keeps
@@ -90,7 +94,8 @@ def install(monkeypatch, cupy, *faults):
             if not self.b.flags.f_contiguous or self.b.dtype != a.dtype:
                 raise TypeError("The RHS must be column-major, of the LHS's dtype")
             self.state, self.solves, self.taken = "made", 0, 0
-            self.config_ptr = id(self)
+            self.config_ptr, self.data_ptr, self.handle = id(self), id(self), 1
+            self.given = {}
             self.deterministic, self.pool = False, pool
             self.factorization_config = _only("FactorizationConfig")
             solvers.append(self)
@@ -133,7 +138,14 @@ def install(monkeypatch, cupy, *faults):
             estimates = np.zeros((), dtype).view(np.recarray)
             estimates.permanent_device_memory = 40 * 8 * self.a.nnz
             estimates.peak_device_memory = 80 * 8 * self.a.nnz
-            return types.SimpleNamespace(memory_estimates=estimates)
+            n = self.a.shape[0]
+            self.order = self.given.get("USER_PERM", np.arange(n, dtype=np.int32)[::-1].copy())
+            info = _only("PlanInfo")
+            info.memory_estimates, info.row_permutation = estimates, self.order
+            info.col_permutation = self.order.copy()
+            if "unlike orders" in faults:
+                info.col_permutation = info.col_permutation[::-1]
+            return info
 
         def factorize(self, *args, **kwargs):
             checked("DirectSolver.factorize", args, kwargs)
@@ -190,6 +202,23 @@ def install(monkeypatch, cupy, *faults):
         assert solver.state == "made", "planned already"
         solver.deterministic = ctypes.c_int32.from_address(given.value).value == 1
 
+    def data_get(*args, **kwargs):
+        given = checked("data_get", args, kwargs)
+        solver = next(solver for solver in solvers if solver.data_ptr == given.data)
+        assert solver.state == "planned"
+        assert given.param == DataParam.ND_PARTITION_TREE
+        if given.size_in_bytes != TREE.nbytes:  # seen on a device, cuDSS 0.8
+            raise cuDSSError("INVALID_VALUE")
+        ctypes.memmove(given.value, TREE.ctypes.data, TREE.nbytes)
+
+    def data_set(*args, **kwargs):
+        given = checked("data_set", args, kwargs)
+        solver = next(solver for solver in solvers if solver.data_ptr == given.data)
+        assert solver.state == "made", "planned already"
+        part = np.empty(given.size_in_bytes // 4, np.int32)
+        ctypes.memmove(part.ctypes.data, given.value, part.nbytes)
+        solver.given[DataParam(given.param).name] = part
+
     def free_reserved_memory(*args, **kwargs):
         checked("free_reserved_memory", args, kwargs)
         machine.used[machine.device] -= pool.reserved
@@ -202,6 +231,9 @@ def install(monkeypatch, cupy, *faults):
             "get_property": get_property,
             "get_config_param_dtype": get_config_param_dtype,
             "config_set": config_set,
+            "data_get": data_get,
+            "data_set": data_set,
+            "DataParam": DataParam,
             "ConfigParam": ConfigParam,
             "cuDSSError": cuDSSError,
         },

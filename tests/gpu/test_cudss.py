@@ -167,6 +167,23 @@ class TestFactors:
         null = stand_in.to_numpy(cudss_inverse.null_vectors(start))
         assert np.linalg.norm(B @ null) <= 1e-12
 
+    def test_b_and_its_transpose_have_one_order(self, stand_in, nvmath):
+        solvers = nvmath()
+        _, device, _ = problem(stand_in, "standard")
+        F = stack(device)
+        inverse(F, analyse(F, True), True)
+        direct, transposed = solvers
+        assert direct.given == {}
+        assert np.array_equal(transposed.given["USER_PERM"], direct.order)
+        assert np.array_equal(transposed.given["USER_ND_PARTITION_TREE"], fake_nvmath.TREE)
+
+    def test_orders_that_are_not_one_are_made_anew(self, stand_in, nvmath):
+        solvers = nvmath("unlike orders")
+        _, device, _ = problem(stand_in, "standard")
+        F = stack(device)
+        inverse(F, analyse(F, True), True)
+        assert [solver.given for solver in solvers] == [{}, {}]
+
     @pytest.mark.parametrize("method", ["standard", "ltsa"])
     def test_memory_is_given_back_to_the_driver(self, stand_in, nvmath, method):
         """So that CuPy's pool, or another process, can have it."""
@@ -321,6 +338,7 @@ def test_the_recorded_signatures_are_the_installed_packages():
         ("DirectSolver", solver),
         ("FactorizationConfig", cudss_config_ifc.FactorizationConfig),
         ("FactorizationInfo", cudss_data_ifc.FactorizationInfo),
+        ("PlanInfo", cudss_data_ifc.PlanInfo),
     ):
         for attribute in fake_nvmath.SIGNATURES[f"{name} properties"]:
             assert isinstance(inspect.getattr_static(real, attribute), property)
@@ -329,12 +347,15 @@ def test_the_recorded_signatures_are_the_installed_packages():
 
     for name, module in (
         ("config_set", bindings),
+        ("data_set", bindings),
+        ("data_get", bindings),
         ("get_config_param_dtype", bindings),
         ("free_reserved_memory", memory),
     ):
         said = getattr(module, name).__doc__.strip().splitlines()[0].replace("intptr_t ", "")
         said = said.replace("size_t ", "").replace("int ", "").replace("bool ", "")
         assert said == f"{name}{fake_nvmath.SIGNATURES[name]}"
+    assert set(fake_nvmath.SIGNATURES["DataParam"]) <= set(bindings.DataParam.__members__)
     for what in ("ConfigParam", "Status"):
         for name, value in fake_nvmath.SIGNATURES[what].items():
             assert int(getattr(bindings, what)[name]) == value

@@ -91,7 +91,7 @@ def test_modules_move_between_devices():
     expected = layer(x)
     torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), expected, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(layer.cpu()(x), expected)
-    with pytest.raises(ValueError, match="is on cpu"):
+    with pytest.raises(ValueError, match="bank is on cuda:0 and x on cpu"):
         layer.cuda()(x)
 
 

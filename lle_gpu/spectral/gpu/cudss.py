@@ -19,9 +19,11 @@ import importlib.metadata
 import logging
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import is_out_of_memory, release_unused, says_out_of_memory
@@ -31,7 +33,7 @@ from lle_gpu.spectral.cpu.ordering import FillEstimate
 from lle_gpu.spectral.gpu.normals import Normals
 from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr
 
-__all__ = ["CudssError", "Factors", "cost", "forget", "missing"]
+__all__ = ["CudssError", "Factors", "Order", "cost", "forget", "missing"]
 
 INSTALL = "pip install 'lle-gpu[cudss]'"
 # Right-hand sides solved for at once. cuDSS 0.8's deterministic mode takes one and no more
@@ -49,6 +51,8 @@ ATTEMPTS = {
 # Bytes that an entry of its factors takes at the peak: not measured yet. Its supernodes have 8 and
 # few indices; what it works in comes beside that.
 BYTES_PER_NONZERO = 12.0
+# Its tree of separators has 2^levels - 1 nodes; it gives the tree to who names that size exactly.
+MOST_LEVELS = 24
 # The threads that cuDSS orders with.
 THREADING = "libcudss_mtlayer_gomp.so.0"
 
@@ -103,6 +107,25 @@ def cost(fill: FillEstimate, square: bool) -> FillEstimate:
     return FillEstimate(fill.nonzeros, size, factors * fill.flops)
 
 
+@dataclass(frozen=True)
+class Order:
+    """An order of elimination, which is most of planning, for another matrix of the same graph.
+
+    B and B^T have one graph. With the permutation alone cuDSS would look for the separators again,
+    and factor more slowly.
+
+    Attributes
+    ----------
+    permutation : ndarray of shape (n,), int32
+        Of rows and of columns.
+    tree : ndarray of shape (2^levels - 1,), int32
+        Sizes of the separators.
+    """
+
+    permutation: NDArray[np.int32]
+    tree: NDArray[np.int32]
+
+
 class Factors:
     """cuDSS's factors of A + delta I, ordered and analysed when this is made.
 
@@ -111,9 +134,13 @@ class Factors:
     A : Csr of shape (n, n)
         With a place for all of its diagonal, and columns in order.
     kind : {"GENERAL", "SPD"}
+    order : Order, default=None
+        Taken in place of a new one.
 
     Attributes
     ----------
+    order : Order or None
+        The one taken; None if cuDSS does not tell it.
     kind : str
         "GENERAL", "SPD", or "SYMMETRIC" where A + delta I was not definite as it is rounded.
     peak_bytes : int
@@ -123,8 +150,8 @@ class Factors:
     backward_error : float
     """
 
-    def __init__(self, A: Csr, kind: str) -> None:
-        self._A, self.kind = A, kind
+    def __init__(self, A: Csr, kind: str, order: Order | None = None) -> None:
+        self._A, self.kind, self.order = A, kind, order
         self._n = A.shape[0]
         self._solver: Any = None
         self.peak_bytes = 0
@@ -159,7 +186,11 @@ class Factors:
                 ),
             )
             _make_reproducible(self._solver)
-            self.peak_bytes = int(self._solver.plan().memory_estimates.peak_device_memory)
+            if self.order is not None:
+                _give_order(self._solver, self.order)
+            plan = self._solver.plan()
+            self.peak_bytes = int(plan.memory_estimates.peak_device_memory)
+            self.order = self.order or _order_of(self._solver, plan)
 
     def factor(self, shift: float) -> float:
         """Factor A + delta I, delta = shift ||A||_max or, where need be, a hundred times that.
@@ -275,6 +306,38 @@ def _make_reproducible(solver: Any) -> None:
         bindings.config_set(solver.config_ptr, mode, on.ctypes.data, on.nbytes)
     except bindings.cuDSSError as error:
         note(f"cuDSS's results may differ in the last bits from one time to the next: {error}")
+
+
+def _order_of(solver: Any, plan: Any) -> Order | None:
+    """The order that was planned, if rows and columns have one and int32 holds it."""
+    rows = plan.row_permutation.copy()
+    if rows.dtype != np.int32 or not np.array_equal(rows, plan.col_permutation):
+        return None
+    bindings = importlib.import_module("nvmath.bindings.cudss")
+    written = np.zeros(1, np.uint64)
+    for levels in range(1, MOST_LEVELS):
+        tree = np.empty(2**levels - 1, np.int32)
+        try:
+            bindings.data_get(
+                solver.handle,
+                solver.data_ptr,
+                bindings.DataParam.ND_PARTITION_TREE,
+                tree.ctypes.data,
+                tree.nbytes,
+                written.ctypes.data,
+            )
+        except bindings.cuDSSError:  # another size
+            continue
+        return Order(rows, tree)
+    return None
+
+
+def _give_order(solver: Any, order: Order) -> None:
+    """Have it planned by this order, which the caller keeps while it is."""
+    bindings = importlib.import_module("nvmath.bindings.cudss")
+    for name, part in (("USER_PERM", order.permutation), ("USER_ND_PARTITION_TREE", order.tree)):
+        what = getattr(bindings.DataParam, name)
+        bindings.data_set(solver.handle, solver.data_ptr, what, part.ctypes.data, part.nbytes)
 
 
 @functools.cache

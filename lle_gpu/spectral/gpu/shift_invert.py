@@ -105,7 +105,7 @@ def inverse(A: Rows | Csr, plan: Plan, square: bool, n_jobs: int | None = None) 
 
 
 def _by_cudss(A: Rows | Csr, square: bool) -> Inverse:
-    """By the factors of B and B^T, or of M."""
+    """By the factors of B and B^T, in one order, or of M."""
     if isinstance(A, Rows):
         transposed = A.transposed()
         matrices = [transposed.transposed(), transposed]
@@ -115,7 +115,8 @@ def _by_cudss(A: Rows | Csr, square: bool) -> Inverse:
     begin = time.perf_counter()
     with contextlib.ExitStack() as failing:
         for matrix in matrices:
-            factors.append(cudss.Factors(matrix, "GENERAL" if square else "SPD"))
+            order = factors[0].order if factors else None
+            factors.append(cudss.Factors(matrix, "GENERAL" if square else "SPD", order))
             failing.callback(factors[-1].free)
         size = readable(sum(part.peak_bytes for part in factors))
         note(f"cuDSS has ordered in {time.perf_counter() - begin:.2g} s, and will take {size}")
