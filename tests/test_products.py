@@ -122,6 +122,19 @@ class TestNeighbours:
         np.testing.assert_array_equal(np.sort(index[1:701]), np.tile(np.sort(near), (700, 1)))
         assert (np.diff(found, axis=1) >= 0).all()
 
+    @pytest.mark.parametrize("count", [1, 9, 400, 3000])
+    def test_nothing_nearer_is_missed(self, count, monkeypatch):
+        """Integers about zero, which float32 multiplies exactly: what is proposed is true."""
+        monkeypatch.setattr(products, "COLUMNS", 100)
+        monkeypatch.setattr(products, "PRODUCTS", 1)
+        X = np.random.default_rng(0).integers(-9, 10, size=(1500, 16)).astype(float)
+        X = np.r_[X, -X]
+        true = np.sort(((X[:40, None] - X) ** 2).sum(axis=2), axis=1)
+        proposed, index = Float32Products(X, 2).query(X[:40], count)
+        np.testing.assert_array_equal(proposed, true[:, :count])
+        np.testing.assert_array_equal(((X[:40, None] - X[index]) ** 2).sum(axis=2), proposed)
+        assert (np.diff(np.sort(index, axis=1), axis=1) > 0).all()
+
     def test_one_row_has_many_more_than_the_others(self, monkeypatch):
         """Its lists are merged apart from those of the others, which stay short."""
         monkeypatch.setattr(products, "MERGED", 2000)
@@ -180,6 +193,22 @@ class TestTheBound:
         for j in range(len(X) - 1):
             least = proposed[:, j] - search.error(queries, proposed[:, j])
             assert (true[:, j + 1 :] >= least[:, None]).all()
+
+    @pytest.mark.parametrize("d", [16, 100, 3000])
+    def test_it_covers_any_order_of_summation(self, d):
+        """Also one term after the other, each rounded the same way."""
+        rng = np.random.default_rng(0)
+        X = np.r_[[np.full(d, 1.0)], [np.full(d, -1.0)], rng.uniform(0.9, 1, size=(300, d))]
+        search = Float32Products(X, None)
+        Z = search._in_float32(X)
+        squares = np.einsum("ij,ij->i", Z, Z, dtype=np.float64)
+        scale = search._in_float32.scale
+        for i in range(len(X)):
+            terms = np.c_[-2 * Z * Z[i], squares.astype(np.float32)]
+            found = np.cumsum(terms, axis=1, dtype=np.float32)[:, -1].astype(float) + squares[i]
+            found = found / scale**2
+            true = ((X - X[i]) ** 2).sum(axis=1)
+            assert (true >= found - search.error(np.repeat(X[i : i + 1], len(X), 0), found)).all()
 
     def test_it_is_no_larger_than_it_must_be(self):
         X = np.random.default_rng(0).normal(size=(2000, 60))
