@@ -92,8 +92,8 @@ default="auto"
         Start of the Lanczos iteration, and seed of pynndescent. None is a fixed start, so that the
         same input gives the same bits (with pynndescent: on the same number of threads).
     n_jobs : int or None, default=None
-        Threads. None and -1 mean all cores. (The brute-force neighbour search and the dense
-        solver use as many as OpenMP and BLAS are set to.)
+        Threads. None and -1 mean all cores. (Neighbours searched by brute force in float64 and the
+        dense solver use as many as OpenMP and BLAS are set to.)
     device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where to fit. "auto" is the GPU if CuPy finds one and it knows the metric and the
         neighbours' algorithm, else the CPU; where the GPU's memory does not do, it warns and goes

@@ -50,8 +50,9 @@ FIXED = 64 << 20
 # Candidates of the neighbour search held at once (lle_gpu.neighbors.cpu.CANDIDATE_BYTES), twice.
 CANDIDATES = 1 << 26
 # Points that brute force centres at once (lle_gpu.neighbors.cpu.BLOCK_BYTES), with the queries and
-# what is made on the way.
-BLOCKS = 4 << 26
+# what is made on the way, and those that are held in float32 (BLOCK_BYTES of
+# lle_gpu.neighbors.products).
+BLOCKS = 5 << 26
 # Up to so many features "auto" is a tree, which holds all of X (TREE_MAX_FEATURES of
 # lle_gpu.neighbors.cpu).
 TREE_MAX_FEATURES = 15
@@ -158,7 +159,7 @@ def estimate_memory(
         by_blocks = neighbors_algorithm == "brute" or (
             neighbors_algorithm == "auto" and d > TREE_MAX_FEATURES
         )
-        copies = min(24 * n * d, BLOCKS) if by_blocks else 24 * n * d
+        copies = min(28 * n * d, BLOCKS) if by_blocks else 24 * n * d
         search += copies + min(CANDIDATES, 32 * n * (k + 9))
     else:
         search += SPARSE_COPIES * 12 * n_stored + 32 * d + 2 * CANDIDATES

@@ -31,7 +31,7 @@ from lle_gpu import (
     locally_linear_embedding,
     memory,
 )
-from lle_gpu.neighbors import cpu
+from lle_gpu.neighbors import cpu, products
 
 NAMES = ["locallylinearembedding0", "locallylinearembedding1"]
 COLUMNS = ["a", "b", "c"]
@@ -765,6 +765,7 @@ class TestBlocks:
         expected = np.lexsort((np.broadcast_to(np.arange(150), distances.shape), distances))[:, :9]
         monkeypatch.setattr(cpu, "BLOCK_BYTES", rows * 8 * 20)
         monkeypatch.setattr(cpu, "FEW_POINTS", few)
+        monkeypatch.setattr(cpu, "FLOAT32_MAX_FEATURES", 0)  # tests/test_products.py has those
         search = cpu.NeighborSearch(X, 9, algorithm="brute")
         assert_array_equal(search.kneighbors(return_distance=False), expected)
         distances = ((new[:, None].astype(float) - X) ** 2).sum(axis=2)
@@ -774,8 +775,10 @@ class TestBlocks:
         np.testing.assert_allclose(found**2, np.take_along_axis(distances, expected, axis=1))
 
     @pytest.mark.parametrize("rows", [40, 1000])
-    def test_distances_that_the_products_cannot_tell_apart(self, monkeypatch, rows):
+    @pytest.mark.parametrize("most", [0, 20])  # features for float32
+    def test_distances_that_the_products_cannot_tell_apart(self, monkeypatch, rows, most):
         """All but equal, in two clusters so far apart that their expanded form rounds them away."""
+        monkeypatch.setattr(cpu, "FLOAT32_MAX_FEATURES", most)
         rng = np.random.default_rng(0)
         away = rng.normal(size=(120, 20))
         away /= np.linalg.norm(away, axis=1, keepdims=True)
@@ -816,13 +819,13 @@ class TestBlocks:
 
 
 def test_the_estimate_counts_blocks_and_copies():
-    assert memory.BLOCKS == 4 * cpu.BLOCK_BYTES
+    assert memory.BLOCKS == 4 * cpu.BLOCK_BYTES + products.BLOCK_BYTES
     assert memory.TREE_MAX_FEATURES == cpu.TREE_MAX_FEATURES
 
     def least(d, **options):
         return estimate_memory((5000, d), n_neighbors=10, **options).least
 
-    assert least(100_000) < 400e6
+    assert least(100_000) < 460e6
     assert least(100_000) == least(200_000, neighbors_algorithm="brute")
     assert least(100_000, neighbors_algorithm="ball_tree") > 4e9
 
@@ -832,7 +835,7 @@ import sys, threading, time, warnings
 import numpy as np
 from sklearn.datasets import make_swiss_roll
 from lle_gpu import LocallyLinearEmbedding
-from lle_gpu.neighbors import cpu
+from lle_gpu.neighbors import cpu, products
 
 warnings.simplefilter("ignore")
 cpu.BLOCK_BYTES = 4 << 20  # 64 MB beside gigabytes; here all is smaller

@@ -262,13 +262,14 @@ class TestStopping:
             assert self.state(model) == before
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
-    def test_control_c_while_threads_search(self, tmp_path):
+    @pytest.mark.parametrize(("n", "d"), [(20_000, 3), (3000, 20)])
+    def test_control_c_while_threads_search(self, tmp_path, n, d):
         """The process lives on: no thread is left that writes to memory given back."""
         (tmp_path / "script.py").write_text(
             "import random, signal\n"
             "import numpy as np\n"
             "from lle_gpu.neighbors.cpu import NeighborSearch\n"
-            "X = np.random.default_rng(0).normal(size=(20_000, 3))\n"
+            f"X = np.random.default_rng(0).normal(size=({n}, {d}))\n"
             "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
             "interrupted = 0\n"
             "for _ in range(60):\n"

@@ -1,12 +1,13 @@
 """Exact k nearest neighbours on the CPU: a tree in low dimension, blocked products in high.
 
-A library's search (SciPy's k-d tree, scikit-learn's brute force or trees) proposes candidates, a
-few more than asked for. Their squared distances are then formed once more, in float64, as
+A search (SciPy's k-d tree, products of matrices, scikit-learn's trees) proposes candidates, a few
+more than asked for. Their squared distances are then formed once more, in float64, as
 sum_j (x_j - y_j)^2, and sorted by (distance, index). A row is final when its k-th neighbour lies
 nearer than the farthest candidate by more than the search's rounding: nothing outside the list can
 then belong in it. The other rows (ties at the boundary, duplicates) are searched again with twice
-as many candidates. So the answer is exact and does not depend on who proposed it. FAISS proposes
-in float32; what that leaves open is searched again in float64.
+as many candidates. So the answer is exact and does not depend on who proposed it. Products of
+float32 matrices (:mod:`lle_gpu.neighbors.products`) cost half of float64's and settle nearly every
+row of most data; what they leave open, or FAISS, is searched again in float64.
 
 pynndescent proposes, too, but gives no bound: what it proposes is ordered in the same way, and that
 is all.
@@ -27,6 +28,7 @@ from scipy.spatial import cKDTree
 from sklearn.neighbors._unsupervised import NearestNeighbors
 
 from lle_gpu.neighbors.faiss import Faiss
+from lle_gpu.neighbors.products import Float32Products
 from lle_gpu.neighbors.pynndescent import PyNNDescent, candidates_for
 from lle_gpu.neighbors.sparse import SparseSearch, copy_numbers
 from lle_gpu.parallel import effective_jobs, for_each_chunk
@@ -48,16 +50,24 @@ CANDIDATE_BYTES = 1 << 25
 BLOCK_BYTES = 1 << 26
 # Blocks of fewer points are multiplied as a whole: scikit-learn's own, of 256, would be too few.
 FEW_POINTS = 1024
+# With more features the rounding of float32, d 2^-24 of squared lengths, leaves too much open.
+FLOAT32_MAX_FEATURES = 4096
+# Rows that a search in float32 is asked for first; then twice as many, and so on. Where it leaves
+# most of them open, as among points much nearer to one another than to the centre, float64 has the
+# rest at once.
+FIRST_ROWS = 1024
 
 
 class _Search(Protocol):
     """Proposes nearest points, in the quantity that is compared (here called distance).
 
     ``spare`` is the number of candidates to ask for beyond k: at least the point itself and one to
-    see past the k-th; more where a second search would cost as much as the first.
+    see past the k-th; more where a second search would cost as much as the first. What one in
+    ``float32`` leaves open is not for it to search again.
     """
 
     spare: int
+    float32: bool
 
     def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
         """Distances (m, count), ascending, and indices of the nearest ``count`` points."""
@@ -69,7 +79,7 @@ class _Search(Protocol):
 class _KDTree:
     """SciPy's k-d tree; the compared quantity is the squared Euclidean distance."""
 
-    spare = 2
+    spare, float32 = 2, False
 
     def __init__(self, X: NDArray[Any], n_jobs: int | None) -> None:
         # Points and queries in spatial order find each other in the cache: half the time at a
@@ -113,7 +123,7 @@ class _Brute:
         The rows that are points, ascending; all of them by default. Indices count these.
     """
 
-    spare = 8  # integer data (images) have many ties
+    spare, float32 = 8, False  # integer data (images) have many ties
 
     def __init__(self, X: NDArray[Any], rows: Index | None = None) -> None:
         self._X, self._rows = X, rows
@@ -185,7 +195,7 @@ class _Products:
 class _ScikitLearn:
     """Any other metric: scikit-learn's distances are taken as they are."""
 
-    spare = 2
+    spare, float32 = 2, False
 
     def __init__(self, X: NDArray[Any], algorithm: str, metric: Any, n_jobs: int | None) -> None:
         if metric == "precomputed":
@@ -301,6 +311,8 @@ class NeighborSearch:
         if algorithm == "faiss" and float64:
             algorithm = "kd_tree" if X.shape[1] <= TREE_MAX_FEATURES else "brute"
         if self._euclidean and algorithm == "brute" and not issparse(X):
+            if not float64 and X.shape[1] <= FLOAT32_MAX_FEATURES:
+                return Float32Products(X, self.n_jobs)
             return _Brute(X, rows)
         X = X if rows is None else X[rows]
         if self._euclidean and issparse(X):
@@ -400,11 +412,12 @@ class NeighborSearch:
         count = min(n, k + search.spare)
         while len(pending):
             undecided = []
-            block = max(1, CANDIDATE_BYTES // (16 * count))
+            most = max(1, CANDIDATE_BYTES // (16 * count))
             copies = len(pending) < m
             if copies and not issparse(points):
-                block = min(block, max(1, BLOCK_BYTES // points[:1].nbytes))
-            for low in range(0, len(pending), block):
+                most = min(most, max(1, BLOCK_BYTES // points[:1].nbytes))
+            low, block = 0, min(most, FIRST_ROWS) if search.float32 else most
+            while low < len(pending):
                 rows = pending[low : low + block]
                 asked = rows if copies else slice(low, low + block)  # a slice copies nothing
                 queries = points if len(rows) == m else points[asked]
@@ -420,16 +433,20 @@ class NeighborSearch:
                     final = distance[rows, -1] < last - search.error(queries, last)
                 undecided.append(rows[~final])
                 advance(int(final.sum()))
+                low, block = low + block, min(most, 2 * block)
+                if search.float32 and 2 * final.sum() < len(rows):
+                    undecided.append(pending[low:])
+                    break
             pending = np.concatenate(undecided)
             if kept is None and len(pending):
                 # The usual cause of ties is duplicated rows, of which only the first few matter.
                 kept = _first_copies(self.X, k + 1)
-                if len(kept) < n or self.algorithm == "faiss":
+                if len(kept) < n or search.float32:
+                    if search.float32:
+                        note(f"neighbours: {len(pending)} of {m} points searched in float64")
                     n = len(kept)
                     search = self._search_in(self.X, kept, float64=True)
                     count = min(n, count)
-                    if self.algorithm == "faiss":
-                        note(f"neighbours: {len(pending)} of {m} points searched in float64")
                     continue
             count = min(n, 2 * count)
         if self._euclidean:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lle_gpu.neighbors.float32 import FLOAT32_ROUNDING, Float32Points
+from lle_gpu.neighbors.float32 import Float32Points
 from lle_gpu.parallel import effective_jobs
 
 __all__ = ["Faiss"]
@@ -32,6 +32,7 @@ class Faiss:
     """
 
     spare = 8
+    float32 = True
 
     def __init__(self, X: NDArray[Any], n_jobs: int | None) -> None:
         _imported()
@@ -48,27 +49,15 @@ class Faiss:
         with _threads(faiss, self._n_jobs):
             if self._index is None:
                 Z = self._in_float32(self._X)
-                self._radius = float(_norms(Z).max())
                 index = faiss.IndexFlatL2(Z.shape[1])
                 index.add(Z)
                 self._index = index
             distance, index = self._index.search(self._in_float32(points), count)
-        return distance.astype(np.float64) / self._in_float32.scale**2, index
+        return self._in_float32.restored(distance.astype(np.float64)), index
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
         """How much less the true squared distance can be, where ``distance`` (m,) was proposed."""
-        Y = self._in_float32(points)
-        # Coordinates that were cut off only bring a query nearer to all points, which lie within.
-        reach = (_norms(Y) + self._radius) / self._in_float32.scale
-        # Of the products, and of the points themselves.
-        absolute = (points.shape[1] + 8) * FLOAT32_ROUNDING * reach**2
-        shift = FLOAT32_ROUNDING * reach
-        root = np.sqrt(np.maximum(distance - absolute, 0.0)) - shift
-        return distance - np.maximum(root, 0.0) ** 2
-
-
-def _norms(Z: NDArray[np.float32]) -> Float:
-    return 1.0001 * np.sqrt(np.einsum("ij,ij->i", Z, Z).astype(np.float64))
+        return self._in_float32.error(points, distance)
 
 
 @contextlib.contextmanager
