@@ -2,6 +2,8 @@
 
 Functions
     :func:`knn`, :func:`barycentric_weights`, :func:`reconstruct`, :func:`locality_loss`.
+Training on batches
+    :class:`NeighborhoodBatchSampler`, :func:`local_neighbors`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,14 @@ except ImportError as error:
 
 from lle_gpu.torch.functional import locality_loss, reconstruct
 from lle_gpu.torch.neighbors import knn
+from lle_gpu.torch.sampling import NeighborhoodBatchSampler, local_neighbors
 from lle_gpu.torch.weights import barycentric_weights
 
-__all__ = ["barycentric_weights", "knn", "locality_loss", "reconstruct"]
+__all__ = [
+    "NeighborhoodBatchSampler",
+    "barycentric_weights",
+    "knn",
+    "local_neighbors",
+    "locality_loss",
+    "reconstruct",
+]
