@@ -2,6 +2,8 @@
 
 Functions
     :func:`knn`, :func:`barycentric_weights`, :func:`reconstruct`, :func:`locality_loss`.
+Embedding by a network
+    :class:`ParametricLLE`.
 Training on batches
     :class:`NeighborhoodBatchSampler`, :func:`local_neighbors`.
 """
@@ -18,11 +20,13 @@ except ImportError as error:
 
 from lle_gpu.torch.functional import locality_loss, reconstruct
 from lle_gpu.torch.neighbors import knn
+from lle_gpu.torch.parametric import ParametricLLE
 from lle_gpu.torch.sampling import NeighborhoodBatchSampler, local_neighbors
 from lle_gpu.torch.weights import barycentric_weights
 
 __all__ = [
     "NeighborhoodBatchSampler",
+    "ParametricLLE",
     "barycentric_weights",
     "knn",
     "local_neighbors",

@@ -26,7 +26,7 @@ from lle_gpu.torch.checks import rows_of
 __all__ = ["NeighborhoodBatchSampler", "local_neighbors"]
 
 
-class NeighborhoodBatchSampler(Sampler):  # type: ignore[misc]
+class NeighborhoodBatchSampler(Sampler):
     """Batches of seeds and their neighbours, for ``DataLoader(batch_sampler=...)``.
 
     Parameters
