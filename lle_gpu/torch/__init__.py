@@ -6,7 +6,9 @@ Functions
 Layers
     :class:`BarycentricProjection`, :class:`LLEFeatures`, :class:`LocalityLoss`.
 Estimators
-    :class:`LocalContextClassifier`.
+    :class:`LocalContextClassifier`, :class:`ParametricLLE`.
+Training on batches
+    :class:`NeighborhoodBatchSampler`, :func:`local_neighbors`.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ except ImportError as error:
 from lle_gpu.torch.functional import locality_loss, reconstruct
 from lle_gpu.torch.modules import BarycentricProjection, LLEFeatures, LocalityLoss
 from lle_gpu.torch.neighbors import knn
+from lle_gpu.torch.parametric import ParametricLLE
 from lle_gpu.torch.propagation import propagate_labels
 from lle_gpu.torch.recipe import LocalContextClassifier, evaluate
+from lle_gpu.torch.sampling import NeighborhoodBatchSampler, local_neighbors
 from lle_gpu.torch.weights import barycentric_weights
 
 __all__ = [
@@ -31,9 +35,12 @@ __all__ = [
     "LLEFeatures",
     "LocalContextClassifier",
     "LocalityLoss",
+    "NeighborhoodBatchSampler",
+    "ParametricLLE",
     "barycentric_weights",
     "evaluate",
     "knn",
+    "local_neighbors",
     "locality_loss",
     "propagate_labels",
     "reconstruct",

@@ -1,0 +1,388 @@
+"""Locally linear embedding by a network, held against the exact one and dense formulas."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import make_swiss_roll
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from lle_gpu import DisconnectedGraphWarning, LocallyLinearEmbedding  # noqa: E402
+from lle_gpu.metrics import affine_residual  # noqa: E402
+from lle_gpu.torch import (  # noqa: E402
+    NeighborhoodBatchSampler,
+    ParametricLLE,
+    barycentric_weights,
+    knn,
+    local_neighbors,
+)
+from lle_gpu.torch.parametric import Standardize, whitened_residual  # noqa: E402
+
+N, NEW, K = 1200, 300, 12
+# Most of these fits are cut short.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def roll():
+    """A swiss roll, and its arc length and height."""
+    X, t = make_swiss_roll(N + NEW, random_state=0)
+    length = (t * np.sqrt(1 + t * t) + np.arcsinh(t)) / 2
+    return X, np.c_[length, X[:, 1]]
+
+
+def sheet(n=200, seed=0):
+    u = np.random.default_rng(seed).uniform(-1, 1, size=(n, 2))
+    return np.c_[u, 0.3 * u[:, 0] ** 2]
+
+
+def small(**options):
+    return ParametricLLE(
+        **{"hidden": (16,), "max_epochs": 20, "tol": 0.5, "random_state": 0, **options}
+    )
+
+
+def dense_objective(Y, X, k, reg):
+    """tr(Y^T M Y) / n for Y as it is, by loops over NumPy's arrays."""
+    total = 0.0
+    for i, x in enumerate(X):
+        squares = ((X - x) ** 2).sum(axis=1)
+        squares[i] = np.inf
+        near = np.argsort(squares, kind="stable")[:k]
+        Z = x - X[near]
+        G = Z @ Z.T
+        w = np.linalg.solve(G + reg * np.trace(G) * np.eye(k), np.ones(k))
+        total += ((Y[i] - w / w.sum() @ Y[near]) ** 2).sum()
+    return total / len(X)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, truth = roll()
+    return X[:N], X[N:], truth[:N], truth[N:]
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    torch.set_num_threads(1)
+    return ParametricLLE(hidden=(64, 64), n_neighbors=K, random_state=0).fit(data[0])
+
+
+@pytest.fixture(scope="module")
+def exact(data):
+    return LocallyLinearEmbedding(n_neighbors=K).fit(data[0])
+
+
+def test_a_roll_is_unrolled(data, fitted, exact):
+    X, X_new, truth, truth_new = data
+    residual = affine_residual(fitted.transform(X), truth)
+    torch.manual_seed(0)
+    x = torch.from_numpy(X).float()
+    untrained = nn.Sequential(Standardize(3).learn(x), nn.Linear(3, 64), nn.SiLU())
+    with torch.no_grad():
+        start = nn.Sequential(untrained, nn.Linear(64, 2))(x).numpy()
+    assert residual < 0.2
+    assert residual < 0.4 * affine_residual(start, truth)
+    assert residual < 0.4 * affine_residual(PCA(2).fit_transform(X), truth)
+    assert residual < 1.2 * affine_residual(exact.embedding_, truth)
+    assert affine_residual(fitted.transform(X_new), truth_new) < 0.2
+
+
+def test_new_points_land_where_the_exact_embedding_puts_them():
+    """On a sheet, where the bottom vectors are as smooth as the encoder."""
+    X, X_new = sheet(800), sheet(200, seed=1)
+    exact = LocallyLinearEmbedding(n_neighbors=K, reg=1e-2).fit(X)
+    model = ParametricLLE(hidden=(32, 32), n_neighbors=K, reg=1e-2, random_state=0).fit(X)
+    assert affine_residual(model.transform(X), exact.embedding_) < 0.2
+    Y, Y_exact = model.transform(X_new), exact.transform(X_new)
+    assert affine_residual(Y, Y_exact) < 0.2
+    # By the map that the training points give, which no new point has seen.
+    A, *_ = np.linalg.lstsq(np.c_[model.transform(X), np.ones(800)], exact.embedding_, rcond=None)
+    off = np.c_[Y, np.ones(200)] @ A - Y_exact
+    assert np.linalg.norm(off) < 0.2 * np.linalg.norm(Y_exact - Y_exact.mean(axis=0))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("reg", [1e-3, 1e-1])
+def test_the_objective_is_never_below_the_exact_minimum(seed, reg):
+    X = sheet(150, seed)
+    least = LocallyLinearEmbedding(n_neighbors=8, reg=reg).fit(X).reconstruction_error_
+    model = small(n_neighbors=8, reg=reg, random_state=seed, tol=0.05, max_epochs=400).fit(X)
+    assert model.loss_ >= least * (1 - 1e-6)
+    assert model.loss_ < 0.5 * model.history_[0]
+
+
+def test_the_objective_is_the_dense_one(fitted, data):
+    X = data[0]
+    Y = fitted.transform(X).astype(np.float64)
+    assert fitted.loss_ == pytest.approx(dense_objective(Y, X, K, 1e-3), rel=1e-2)
+    each = [dense_objective(y[:, None], X, K, 1e-3) for y in Y.T]
+    np.testing.assert_allclose(fitted.residuals_.numpy(), each, rtol=1e-2)
+    assert each == sorted(each)
+    assert fitted.loss_ == pytest.approx(float(fitted.residuals_.sum()))
+
+
+def test_coordinates_do_not_share_residuals():
+    """E^T E is diagonal: the columns are Ritz vectors, as far as the encoder goes."""
+    X = sheet(150)
+    encoder = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 2)).double()
+    model = small(encoder=encoder).fit(X)
+    x = torch.from_numpy(X)
+    idx = knn(x, k=10)
+    w = barycentric_weights(x, (x, idx))
+    Y = model.transform(x)
+    E = Y - (w[:, :, None] * Y[idx]).sum(dim=1)
+    torch.testing.assert_close(E.mT @ E / 150, torch.diag(model.residuals_), rtol=1e-8, atol=1e-12)
+
+
+def test_the_largest_entry_of_a_coordinate_is_positive():
+    for seed in range(5):  # each sign is a coin's otherwise
+        Y = small(random_state=seed, max_epochs=2).fit_transform(sheet())
+        assert (Y[np.abs(Y).argmax(axis=0), [0, 1]] > 0).all()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-8)])
+def test_training_points_are_white(dtype, tolerance):
+    encoder = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 3)).to(dtype)
+    encoder[-1].bias.data += 5  # a mean to be removed
+    model = small(encoder=encoder, n_components=3).fit(sheet())
+    Y = model.transform(torch.from_numpy(sheet()))
+    assert Y.dtype == dtype
+    assert float(Y.double().mean(dim=0).abs().max()) < tolerance
+    torch.testing.assert_close(
+        Y.double().mT @ Y.double() / len(Y), torch.eye(3).double(), rtol=0, atol=tolerance
+    )
+
+
+def test_the_batches_loss_is_that_of_all_points_on_average():
+    X = torch.from_numpy(sheet(600))
+    idx = knn(X, k=8)
+    w = barycentric_weights(X, (X, idx))
+    z = torch.stack([torch.sin(2 * X[:, 0]), X[:, 1] ** 2 + X[:, 0] + 7], dim=1)
+    whole = whitened_residual(z, w, idx)
+    # The reference: whitened by NumPy, residuals by the dense matrix.
+    Z = z.numpy() - z.numpy().mean(axis=0)
+    Y = Z @ np.linalg.inv(np.linalg.cholesky(Z.T @ Z / 600)).T
+    W = np.zeros((600, 600))
+    np.put_along_axis(W, idx.numpy(), w.numpy(), axis=1)
+    assert float(whole) == pytest.approx(((Y - W @ Y) ** 2).sum() / 600, rel=1e-7)
+    losses = []
+    sampler = NeighborhoodBatchSampler(idx, 100)
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        for rows in map(torch.tensor, sampler):
+            local = local_neighbors(rows, idx, 100)
+            losses.append(float(whitened_residual(z[rows], w[rows[:100]], local)))
+    # The inverse of a covariance of b seeds is (c + 1) / b too large, or about that.
+    assert np.mean(losses) == pytest.approx(float(whole), rel=0.05)
+
+
+def test_the_loss_knows_neither_scale_nor_shift_nor_linear_maps():
+    X = torch.from_numpy(sheet())
+    idx = knn(X, k=8)
+    w = barycentric_weights(X, (X, idx))
+    z = torch.stack([torch.sin(2 * X[:, 0]), X[:, 1] ** 2], dim=1)
+    A = torch.tensor([[1e-3, 2e-3], [-5e-3, 1e-3]], dtype=torch.float64)
+    torch.testing.assert_close(
+        whitened_residual(z @ A + 4, w, idx), whitened_residual(z, w, idx), rtol=1e-6, atol=0
+    )
+    z.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: whitened_residual(z, w[:20], idx[:20]), z)
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_torch_s_generator_alone():
+    X = sheet()
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    one = small(batch_size=50).fit_transform(X)
+    assert torch.equal(torch.rand(3), expected)
+    assert np.array_equal(one, small(batch_size=50).fit_transform(X))
+    other = small(batch_size=50, random_state=1).fit(X).transform(X)
+    assert not np.array_equal(one, other)
+    for _ in range(2):
+        torch.manual_seed(3)
+        again = small(random_state=None).fit_transform(X)
+    torch.manual_seed(3)
+    assert np.array_equal(again, small(random_state=None).fit_transform(X))
+
+
+def test_gradients_flow(fitted):
+    x = torch.from_numpy(sheet(20)).float().requires_grad_()
+    model = copy.deepcopy(fitted)
+    model(x).square().sum().backward()
+    assert float(x.grad.abs().min(dim=1).values.max()) > 0
+    assert all(p.grad is not None for p in model.parameters())
+    double = copy.deepcopy(fitted).double()
+    points = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(double, points)
+
+
+def test_it_stands_in_a_network(fitted, data):
+    network = nn.Sequential(copy.deepcopy(fitted), nn.Linear(2, 1))
+    x = torch.from_numpy(data[1]).float()
+    assert network(x).shape == (NEW, 1)
+    again = nn.Sequential(clone(fitted), nn.Linear(2, 1))
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(x), network(x))
+    assert again[0].loss_ == fitted.loss_
+    assert again[0].n_features_in_ == 3
+    assert again.double()(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("encoder", [None, nn.Sequential(nn.Linear(3, 6), nn.Tanh())])
+def test_states_copies_and_pickles(encoder):
+    X = sheet()
+    model = small(encoder=encoder).fit(X)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    buffer.seek(0)
+    loaded = clone(model)
+    loaded.load_state_dict(torch.load(buffer, weights_only=True))
+    for other in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(other.transform(X), model.transform(X))
+        assert other.loss_ == model.loss_
+    other = small(encoder=encoder, random_state=5).fit(X)
+    other.load_state_dict(model.state_dict())
+    assert np.array_equal(other.transform(X), model.transform(X))
+    assert not hasattr(other, "history_")
+
+
+def test_the_encoder_given_is_copied_and_its_training_starts_there():
+    encoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1))
+    before = copy.deepcopy(encoder.state_dict())
+    model = small(encoder=encoder).fit(sheet())
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert not model.training and not any(m.training for m in model.encoder_.modules())
+    assert encoder.training
+    assert "encoder.0.weight" not in model.state_dict()
+    assert model.get_params()["encoder"] is encoder
+    Y = model.transform(sheet())  # 8 outputs, 2 coordinates
+    np.testing.assert_allclose(Y.T @ Y / len(Y), np.eye(2), atol=1e-5)
+    model.train()
+    assert np.array_equal(model.transform(sheet()), Y)
+    assert model.encoder_[0][1].training
+
+
+def test_what_comes_goes_out_of_the_same_kind():
+    X = sheet()
+    Y = small().fit(X).transform(X)
+    assert isinstance(Y, np.ndarray) and Y.dtype == np.float32
+    tensor = small().fit_transform(torch.from_numpy(X))
+    assert isinstance(tensor, torch.Tensor) and not tensor.requires_grad
+    assert np.array_equal(tensor.numpy(), Y)
+    frame = pd.DataFrame(X, index=[f"p{i}" for i in range(len(X))])
+    out = small().fit_transform(frame)
+    assert list(out.index) == list(frame.index)
+    assert list(out.columns) == ["parametriclle0", "parametriclle1"]
+    assert np.array_equal(out.to_numpy(), Y)
+    assert small().fit_transform(X.tolist()).shape == (200, 2)
+    X.flags.writeable = False
+    assert np.array_equal(small().fit_transform(X), Y)
+    assert make_pipeline(StandardScaler(), small()).fit(X).transform(X).shape == (200, 2)
+
+
+class Interrupting(nn.Module):
+    """Raises in the training mode's third pass."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.layer, self.error, self.passes = nn.Linear(3, 2), error, 0
+
+    def forward(self, x):
+        self.passes += self.training
+        if self.passes == 3:
+            raise self.error
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("full")])
+def test_an_interrupted_fit_leaves_the_estimator_as_it_was(error):
+    X = sheet()
+    model = small().fit(X)
+    Y, state = model.transform(X), {k: v.clone() for k, v in model.state_dict().items()}
+    history, encoder = model.history_, model.encoder_
+    model.set_params(encoder=Interrupting(error))
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        model.fit(X + 1)
+    assert model.encoder_ is encoder and model.history_ is history
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert np.array_equal(model.transform(X), Y)
+    fresh = small(encoder=Interrupting(error))
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        fresh.fit(X)
+    with pytest.raises(NotFittedError):
+        fresh.transform(X)
+
+
+def test_a_second_fit_forgets_the_first():
+    X = sheet()
+    model = small().fit(np.c_[X, X])
+    assert np.array_equal(model.fit(X).transform(X), small().fit_transform(X))
+
+
+@pytest.mark.parametrize(
+    "options, X, message",
+    [
+        ({"encoder": nn.Linear(3, 1)}, sheet(), "n_components=2 must be at most .* which are 1"),
+        ({"encoder": nn.Unflatten(1, (3, 1))}, sheet(), "must give .points, outputs"),
+        ({"encoder": nn.Identity(), "n_components": 3}, sheet(), "no parameters that require grad"),
+        ({"n_neighbors": 200}, sheet(), "n_samples = 200, n_neighbors = 200"),
+        ({}, sheet()[:1], "minimum of 2"),
+        ({}, torch.from_numpy(sheet()[:1]), "must be 2 points"),
+        ({"n_components": 4}, sheet(), "n_components=4"),
+        ({}, np.where(sheet() > 0.9, np.nan, sheet()), "NaN"),
+        ({}, torch.full((30, 3), torch.nan), "NaN"),
+        ({}, torch.ones(30, 3, requires_grad=True), "model.X."),
+        ({}, np.ones((30, 3)), "all 30 points of X are equal"),
+        ({"hidden": ()}, sheet(), "hidden=.. must be"),
+        ({"hidden": (3.5,)}, sheet(), "hidden=.3.5,. must be"),
+        ({"reg": 0}, sheet(), "'reg' parameter"),
+        ({"weights_method": "other"}, sheet(), "'weights_method' parameter"),
+    ],
+)
+def test_what_is_refused(options, X, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options).fit(X)
+
+
+def test_more_that_is_refused(fitted):
+    from scipy.sparse import csr_array
+
+    with pytest.raises(TypeError, match="give X.toarray"):
+        small().fit(csr_array(sheet()))
+    with pytest.raises(ValueError, match="X has 2 features, but ParametricLLE is expecting 3"):
+        fitted.transform(sheet()[:, :2])
+    with pytest.raises(NotFittedError, match="load_state_dict"):
+        small()(torch.ones(2, 3))
+    with pytest.raises(FloatingPointError, match="equal for all points"):
+        dead = nn.Linear(3, 2)
+        nn.init.zeros_(dead.weight)
+        small(encoder=dead).fit(sheet())
+
+
+def test_what_is_said():
+    X = sheet()
+    with pytest.warns(ConvergenceWarning, match="max_epochs=3") as caught:
+        small(max_epochs=3, tol=0).fit(X)
+    assert caught[0].filename == __file__
+    with pytest.warns(DisconnectedGraphWarning, match="2 closed classes, of 200, 200 points"):
+        small().fit(np.r_[X, X + 100])
+
+
+def test_non_negative_weights_and_verbose(capsys):
+    model = small(weights_method="nonneg", verbose=True).fit(sheet())
+    assert "training" in capsys.readouterr().err
+    assert model.loss_ > small().fit(sheet()).loss_
