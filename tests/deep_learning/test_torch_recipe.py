@@ -366,3 +366,13 @@ def test_propagation_is_better_than_the_baseline_with_few_labels():
     for ours, baseline in zip(results["propagation"], results["none"], strict=True):
         assert ours.inductive > baseline.inductive + 0.02
         assert ours.transductive > baseline.transductive + 0.02
+
+
+def test_the_table_of_few_labels():
+    from benchmarks.few_labels import row
+
+    name, *cells = row("propagation", "propagation", 10, 1).split()
+    result = evaluate(LocalContextClassifier(scale="common"), *DIGITS, random_state=0)
+    assert name == "propagation"
+    assert float(cells[0]) == pytest.approx(100 * result.inductive, abs=0.06)
+    assert float(cells[3]) == pytest.approx(100 * result.transductive, abs=0.06)
