@@ -317,14 +317,15 @@ class TestCommand:
 
     def test_resume_measures_what_is_missing_and_finds_the_same(self, run, tmp_path):
         record = json.loads(run[0].read_text())
-        gone = [c for c in record["cases"] if c["part"] == "report" and c["seed"] == 1]
+        cases = [case for case in record["cases"] if case["part"] == "report"]
+        gone = [case for case in cases if case["seed"] == 1 and case["method"] != "mlp"]
         record["cases"] = [case for case in record["cases"] if case not in gone]
         path = tmp_path / "cut.json"
         path.write_text(json.dumps(record))
         done = command(*QUICK, "--json", path, "--resume")
         assert done.returncode == 0, done.stderr
         assert "tuning" not in done.stderr and "seed 0" not in done.stderr
-        new = {c["method"]: c["results"] for c in json.loads(path.read_text())["cases"][-5:]}
+        new = {c["method"]: c["results"] for c in json.loads(path.read_text())["cases"][-4:]}
         assert new == {case["method"]: case["results"] for case in gone}
 
     def test_picture(self, run, tmp_path):
