@@ -56,5 +56,6 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    # scikit-learn's wrappers (validation, set_output, pipelines) stand between, too.
-    return module.partition(".")[0] in ("lle_gpu", "sklearn", "contextlib")
+    # scikit-learn's wrappers (validation, set_output, pipelines) stand between, too, and torch's
+    # (operators, autograd).
+    return module.partition(".")[0] in ("lle_gpu", "sklearn", "torch", "contextlib")
