@@ -36,8 +36,8 @@ NEIGHBORS = (5, 10, 20)
 COMPONENTS = (10, 30)
 REGS = (1e-3, 0.1)
 HIDDEN = 128
-STEPS = 300
-RATE = 1e-3
+STEPS = 200
+RATE = 2e-3
 
 
 def grid(**values: Any) -> tuple[Parameters, ...]:
@@ -105,7 +105,9 @@ def missing(method: Method) -> str:
 
 # Heads: the same for all features. Both scalings make the mean squared norm 1, so that C means the
 # same for few and many features; "columns" gives each of them the same share of it.
-HEADS = grid(scaling=("common", "columns"), head=("logistic",), strength=(1, 10, 100, 1000))
+HEADS = grid(
+    scaling=("common", "columns"), head=("logistic",), strength=(1, 10, 100, 1_000, 10_000)
+)
 HEADS += grid(scaling=("common", "columns"), head=("nearest",), strength=(1, 5))
 
 
@@ -164,7 +166,7 @@ def _umap(X: Float, X_new: Float, seed: int, **parameters: Any) -> tuple[Float, 
 def _label_spreading(
     X: Float, y: Labels, X_new: Float, seed: int, **parameters: Any
 ) -> tuple[Labels, Labels]:
-    model = LabelSpreading(kernel="knn", max_iter=200, **parameters).fit(X, y)
+    model = LabelSpreading(kernel="knn", max_iter=1000, **parameters).fit(X, y)
     return model.transduction_, model.predict(X_new)
 
 
@@ -283,7 +285,7 @@ def _interpolated(X: Float, Z: Float, X_new: Float, n_neighbors: int) -> Float:
 
 
 # One grid for both kinds of weights.
-LOCALITIES = grid(where=("hidden", "output"), locality=(0.3, 3.0, 10.0), n_neighbors=(10, 5))
+LOCALITIES = grid(where=("hidden", "output"), locality=(1.0, 10.0, 0.1), n_neighbors=(10, 5))
 
 
 def _fixed(run: Callable[..., Any], **parameters: Any) -> Callable[..., Any]:
@@ -348,7 +350,7 @@ METHODS: dict[str, Method] = {
     "lnp": Method(
         "linear neighbourhoods (LNP)",
         _fixed(_propagation, method="lnp"),
-        grid(n_neighbors=NEIGHBORS, reg=REGS, alpha=(0.9, 0.99)),
+        grid(n_neighbors=NEIGHBORS, reg=REGS, alpha=(0.5, 0.9, 0.99)),
         ours=True,
         needs="torch",
     ),

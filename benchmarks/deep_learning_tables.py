@@ -111,7 +111,12 @@ def _line(
         return None if missing else paired(own, here[str(reference)])
 
     return Line(
-        name, title, interval(list(own.values())), minus(REFERENCE), minus(best), parameters
+        name,
+        title,
+        interval([own[seed] for seed in sorted(own)]),
+        minus(REFERENCE),
+        minus(best),
+        parameters,
     )
 
 
