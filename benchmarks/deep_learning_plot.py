@@ -56,7 +56,8 @@ def draw(record: dict[str, Any]) -> Any:
         ncols=2,
         fontsize=8,
         frameon=False,
-        title=f"mean of {' or '.join(map(str, sorted(seeds)))} draws and its 95 % interval",
+        title=f"mean of {' or '.join(map(str, sorted(seeds)))} draws and its 95 % interval; "
+        "shaded: locally linear; dashed: raw features",
         title_fontsize=8,
     )
     return figure

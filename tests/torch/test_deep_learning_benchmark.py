@@ -48,6 +48,13 @@ def first(name):
     return METHODS[name].grid()[0]
 
 
+# A neighbour graph of few digits may be in pieces, which the libraries say.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Graph is not fully connected"),
+    pytest.mark.filterwarnings("ignore::lle_gpu.exceptions.DisconnectedGraphWarning"),
+]
+
+
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     monkeypatch.setattr(methods, "STEPS", 20)
