@@ -274,6 +274,9 @@ class TestStatistics:
         assert lines["raw"].minus_raw is None
 
     def test_the_ceiling_has_all_labels(self):
+        assert benchmark._amounts("mlp", [1]) == [1, "all"]
+        assert benchmark._amounts("mlp", ["all", 1]) == ["all", 1]
+        assert benchmark._amounts("raw", [1]) == [1]
         record = made_up(tuned={"raw": 0.5}, found={})
         choice = {"labels": "all", "setting": "inductive", "parameters": {}, "accuracy": 1.0}
         record["cases"].append(
