@@ -193,7 +193,7 @@ class Problem:
         estimate, speeds = self.analysis.estimate, self.tools.speeds()
         width = min(self.q + 1, LARGEST_BLOCK)
         solves = 4 * STEPS * width * estimate.nonzeros
-        seconds = estimate.flops / speeds.factor + solves / speeds.solve
+        seconds = estimate.seconds + estimate.flops / speeds.factor + solves / speeds.solve
         copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
         words = f"sparse LU with about {estimate.nonzeros / self.n:.0f} nonzeros a row"
         size = self.held + copies + estimate.bytes + iteration_bytes(self.n, self.q)

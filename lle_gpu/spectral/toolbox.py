@@ -34,6 +34,10 @@ class Estimate(Protocol):
     def flops(self) -> float:
         """Of the factorisation itself."""
 
+    @property
+    def seconds(self) -> float:
+        """Beside the arithmetic: of ordering."""
+
 
 class Analysis(Protocol):
     """How a matrix will be factored: what is known before any number is computed."""

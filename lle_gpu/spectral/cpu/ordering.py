@@ -90,11 +90,14 @@ class FillEstimate:
     bytes : float
         SuperLU's peak.
     flops : float
+    seconds : float
+        Of ordering, where that has still to be done and counts.
     """
 
     nonzeros: float
     bytes: float
     flops: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
