@@ -2,6 +2,7 @@
 
 {speed}      the records of ``python -m benchmarks.compare``: a picture, then all tables
 {judging}    those of ``python -m benchmarks.metrics``
+{few-labels} those of ``python -m benchmarks.deep_learning``
 {gpu}        those of ``python -m benchmarks.gpu``, or that there is none yet
 {accuracy}   what ``python -m benchmarks.accuracy`` prints, computed now
 """
@@ -13,7 +14,14 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
-from site_records import draw_speed, gpu_text, judging_text, read_all, speed_text
+from site_records import (
+    draw_speed,
+    few_labels_text,
+    gpu_text,
+    judging_text,
+    read_all,
+    speed_text,
+)
 from sphinx.util.docutils import SphinxDirective
 
 from benchmarks import accuracy
@@ -49,6 +57,11 @@ class _Judging(_Directive):
         return judging_text(read_all())
 
 
+class _FewLabels(_Directive):
+    def markdown(self) -> str:
+        return few_labels_text(read_all())
+
+
 class _Gpu(_Directive):
     def markdown(self) -> str:
         return gpu_text(read_all())
@@ -63,6 +76,7 @@ def setup(app: Any) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("speed", _Speed)
     app.add_directive("judging", _Judging)
+    app.add_directive("few-labels", _FewLabels)
     app.add_directive("gpu", _Gpu)
     app.add_directive("accuracy", _Accuracy)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

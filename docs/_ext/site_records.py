@@ -7,12 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_tables, metrics, records, tables
+from benchmarks import deep_learning_tables, gpu_tables, metrics, records, tables
 
 __all__ = [
     "compared",
     "draw_speed",
     "fastest_known",
+    "few_labels_text",
     "gpu_text",
     "judging_text",
     "read_all",
@@ -95,6 +96,15 @@ def judging_text(found: dict[str, Record]) -> str:
         f"**Record `benchmarks/results/{name}`**\n\n{metrics.markdown(record)}"
         for name, record in found.items()
         if "tasks" in record.get("arguments", ())
+    )
+
+
+def few_labels_text(found: dict[str, Record]) -> str:
+    """Markdown: the tables of ``python -m benchmarks.deep_learning``."""
+    return "\n\n".join(
+        f"**Record `benchmarks/results/{name}`**\n\n{deep_learning_tables.markdown(record)}"
+        for name, record in found.items()
+        if "labels" in record.get("arguments", ())
     )
 
 
