@@ -34,7 +34,15 @@ ELSEWHERE = {
 NEEDS = {"docs/deep_learning.md": "torch"}
 HERE = [name for name in PAGES if name not in ELSEWHERE and PAGES[name].blocks("python")]
 # MyST's directives that pages use; on a code host they are shown as they are.
-DIRECTIVES = {"{toctree}", "{eval-rst}", "{speed}", "{judging}", "{few-labels}", "{gpu}", "{accuracy}"}
+DIRECTIVES = {
+    "{toctree}",
+    "{eval-rst}",
+    "{speed}",
+    "{judging}",
+    "{few-labels}",
+    "{gpu}",
+    "{accuracy}",
+}
 EXAMPLES = sorted((ROOT / "examples" / "gallery").glob("*/*.py"))
 PAPERS = {
     "roweis_saul_2000": "10.1126/science.290.5500.2323",

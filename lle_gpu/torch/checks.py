@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["checked", "full_precision", "points", "real", "rows_of", "same_kind", "settings"]
+__all__ = [
+    "checked",
+    "count",
+    "full_precision",
+    "points",
+    "real",
+    "rows_of",
+    "same_kind",
+    "settings",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -127,6 +137,15 @@ def points(name: str, x: Any, bank_name: str, bank: Any) -> None:
             "have the same"
         )
     same_kind(**{name: x, bank_name: bank})
+
+
+def count(name: str, number: Any) -> int:
+    """A number of neighbours, as an int."""
+    if isinstance(number, Integral) and type(number) is not bool:
+        return int(number)
+    if isinstance(number, torch.SymInt):  # while torch.compile traces
+        return number
+    raise TypeError(f"{name}={number!r} must be an integer")
 
 
 def settings(*, reg: float) -> float:

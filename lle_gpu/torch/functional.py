@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -78,6 +80,7 @@ def locality_loss(
         making z small. Where what is divided by is zero the error is zero, too, or is left as it
         is.
     reduction : {"mean", "sum", "none"}, default="mean"
+        The mean of no points is 0.
 
     Returns
     -------
@@ -102,12 +105,13 @@ def locality_loss(
         raise ValueError(f"reduction={reduction!r} must be one of {_listed(REDUCTIONS)}")
     z, w = real("z", z, ndim=2), real("w", w, ndim=2)
     same_kind(z=z, w=w)
+    if isinstance(z_nbr, (tuple, list)) and len(z_nbr) != 2:
+        raise ValueError(
+            f"z_nbr has {len(z_nbr)} parts, and must be a tensor (n, k, c) or the pair (bank, idx)"
+        )
+    if normalize != "none" and z.numel():
+        z, z_nbr = _of_size_one(z, z_nbr)
     if isinstance(z_nbr, (tuple, list)):
-        if len(z_nbr) != 2:
-            raise ValueError(
-                f"z_nbr has {len(z_nbr)} parts, and must be a tensor (n, k, c) or the pair "
-                "(bank, idx)"
-            )
         bank = real("bank", z_nbr[0], ndim=2)
         points("z", z, "bank", bank)
         idx = rows_of("bank", bank, "idx", z_nbr[1])
@@ -125,11 +129,24 @@ def locality_loss(
         error = _divided(error, (z - z.mean(dim=0)).square().sum(dim=1).mean())
     elif normalize == "local":
         if isinstance(z_nbr, (tuple, list)):
-            squares = local_gram(z, bank, idx).diagonal(dim1=1, dim2=2)
+            G, scale = local_gram(z, bank, idx)
+            squares = G.diagonal(dim1=1, dim2=2) / scale[:, None].square()
         else:
             squares = (nearest - z[:, None, :]).square().sum(dim=2)
         error = _divided(error, squares.mean(dim=1))
-    return error if reduction == "none" else getattr(error, reduction)()
+    if reduction == "none":
+        return error
+    return error.sum() if reduction == "sum" else error.sum() / max(1, len(error))
+
+
+def _of_size_one(z: Tensor, z_nbr: Any) -> tuple[Tensor, Any]:
+    """Both divided by z's size, a constant, so that squares stay in the range of numbers."""
+    size = (z.detach() - z.detach().mean(dim=0)).abs().amax()
+    size = torch.where((size > 0) & torch.isfinite(size), size, torch.ones_like(size))
+    if not isinstance(z_nbr, (tuple, list)):
+        return z / size, real("z_nbr", z_nbr, ndim=3) / size
+    bank, *rest = z_nbr
+    return z / size, (real("bank", bank, ndim=2) / size, *rest)
 
 
 def _divided(error: Tensor, by: Tensor) -> Tensor:

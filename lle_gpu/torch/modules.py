@@ -9,9 +9,10 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.kinds import to_host
-from lle_gpu.torch.checks import full_precision, points, real, settings
-from lle_gpu.torch.functional import locality_loss, reconstruct
+from lle_gpu.torch.checks import count, full_precision, real, settings
+from lle_gpu.torch.functional import NORMALIZE, REDUCTIONS, locality_loss, reconstruct
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.weights import METHODS, barycentric_weights
 
@@ -75,7 +76,7 @@ class BarycentricProjection(nn.Module):
         method: str = "affine",
     ) -> None:
         super().__init__()
-        N = real("bank", bank, ndim=2).shape[0]
+        N, k = real("bank", bank, ndim=2).shape[0], count("k", k)
         if not 1 <= k <= N:
             raise ValueError(f"k={k} must be from 1 to {N}, the points of the bank")
         if not 0 <= blend <= 1:
@@ -101,7 +102,7 @@ class BarycentricProjection(nn.Module):
         if isinstance(tensor, nn.Parameter):
             self.register_parameter(name, tensor)
         else:
-            self.register_buffer(name, tensor)
+            self.register_buffer(name, None if tensor is None else tensor.detach())
 
     def extra_repr(self) -> str:
         """Sizes and settings, for ``print``."""
@@ -154,7 +155,9 @@ class LLEFeatures(BarycentricProjection):
     estimator : LocallyLinearEmbedding
         Fitted, of any method, with the Euclidean metric and ``reg`` above 0.
     dtype : torch.dtype, default=None
-        Of the buffers; None is torch's default, float32, as of a network's layers.
+        Of the buffers; None is torch's default, float32, as of a network's layers. Data far from
+        the origin beside their extent lose digits in it, as in any layer: centre them, or take
+        torch.float64.
 
     Examples
     --------
@@ -169,6 +172,11 @@ class LLEFeatures(BarycentricProjection):
     """
 
     def __init__(self, estimator: Any, *, dtype: torch.dtype | None = None) -> None:
+        if not isinstance(estimator, LocallyLinearEmbedding):
+            raise TypeError(
+                f"estimator is a {type(estimator).__name__}, and must be a fitted "
+                "lle_gpu.LocallyLinearEmbedding, which takes the place of scikit-learn's"
+            )
         check_is_fitted(estimator)
         if estimator.metric not in ("euclidean", "l2", "minkowski"):
             raise ValueError(
@@ -232,8 +240,15 @@ class LocalityLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        if k < 1:
+        if count("k", k) < 1:
             raise ValueError(f"k={k} must be at least 1")
+        for name, value, allowed in (
+            ("method", method, METHODS),
+            ("normalize", normalize, NORMALIZE),
+            ("reduction", reduction, REDUCTIONS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
         self.k, self.reg, self.method = k, settings(reg=reg), method
         self.normalize, self.reduction = normalize, reduction
 
@@ -245,12 +260,20 @@ class LocalityLoss(nn.Module):
         """Loss of outputs z (n, c) for inputs x (n, ...).
 
         ``idx`` (m, k) are the neighbours of the first m points, as rows of the batch; None searches
-        them. No gradient goes to ``x``.
+        them. No gradient goes to ``x``. A batch of k points or fewer, such as the last one, is
+        given as many neighbours as there are; one point alone has no loss.
         """
+        x = real("x", x)
+        if x.ndim < 2 or len(x) != len(z):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)} and z {tuple(z.shape)}: x must have a row of "
+                "features for each of z's points"
+            )
         with torch.no_grad():
-            x = real("x", x).flatten(1)
+            x = x.flatten(1)
             if idx is None:
-                idx = knn(x, k=self.k)
+                alone = torch.arange(len(x), device=x.device)[:, None]
+                idx = knn(x, k=min(self.k, len(x) - 1)) if len(x) > 1 else alone
             w = barycentric_weights(x[: len(idx)], (x, idx), reg=self.reg, method=self.method)
         z = real("z", z, ndim=2)
         return locality_loss(
@@ -264,8 +287,21 @@ class LocalityLoss(nn.Module):
 
 def _flattened(name: str, x: Tensor, bank: Tensor) -> Tensor:
     """(..., d) -> (n, d), of a dtype that goes with the bank's."""
-    x = real(name, x)
+    x, bank = real(name, x), real("bank", bank)
     if x.ndim == 0:
         raise ValueError(f"{name} is a number, and must have rows of {bank.shape[1]} features")
-    points(name, x, "bank", real("bank", bank))
+    if x.shape[-1] != bank.shape[1]:
+        raise ValueError(
+            f"{name} has {x.shape[-1]} features and the layer's bank has {bank.shape[1]}"
+        )
+    if x.device != bank.device:
+        raise ValueError(
+            f"{name} is on {x.device} and the layer on {bank.device}: move one of them, "
+            f"layer.to({name}.device)"
+        )
+    if x.dtype != bank.dtype:
+        raise TypeError(
+            f"{name} has dtype {x.dtype} and the layer has {bank.dtype}: make them the same, "
+            f"layer.to({name}.dtype) or {name}.to({bank.dtype})"
+        )
     return x.reshape(-1, x.shape[-1])

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.torch import cuda
-from lle_gpu.torch.checks import checked, points, real
+from lle_gpu.torch.checks import checked, count, points, real
 
 __all__ = ["knn"]
 
@@ -34,7 +34,7 @@ def knn(
         Points; half precision is compared as float32.
     bank : Tensor of shape (N, d), default=None
         Where to search; None is x itself. What is prepared for the search is kept while the tensor
-        lives and is not changed in place, so that the next call is fast.
+        lives and holds the same numbers, so that the next call is fast.
     k : int
         Neighbours of each point.
     exclude_self : bool, default=None
@@ -60,7 +60,7 @@ def knn(
             [0],
             [1]])
     """
-    x = checked("x", x, ndim=2)
+    x, k = checked("x", x, ndim=2), count("k", k)
     own = bank is None if exclude_self is None else bool(exclude_self)
     if bank is None:
         bank = x
@@ -89,7 +89,9 @@ def nearest(x: Tensor, bank: Tensor, k: int, exclude_self: bool) -> Tensor:
         return x.new_empty((0, k), dtype=torch.int64)
     if x.shape[1] == 0:
         raise ValueError("x has no features (shape (n, 0)): there is no distance to compare")
-    itself = x.data_ptr() == bank.data_ptr()
+    itself = all(
+        getattr(x, name)() == getattr(bank, name)() for name in ("data_ptr", "stride", "size")
+    )
     x = real("x", x)
     _check_finite("x", x)
     search = _search_in(bank)
@@ -109,10 +111,17 @@ def _(x: Tensor, bank: Tensor, k: int, exclude_self: bool) -> Tensor:
 
 
 def _search_in(bank: Tensor) -> Callable[[Tensor | None, int], Tensor]:
-    version = bank._version
+    """What is prepared for this bank, if it is still what it was prepared from.
+
+    A tensor's version does not tell of what is written through ``.data``, as weight averages do,
+    and inference tensors have none. So the numbers themselves are looked at: the products of all
+    rows with one vector, which is little beside a search.
+    """
+    where = bank.data_ptr(), bank.shape, bank.stride(), bank.dtype
     known = _searches.get(bank)
-    if known is not None and known[0] == version:
-        return known[1]
+    numbers = _fingerprint(bank)
+    if known is not None and known[0] == where and torch.equal(known[1], numbers):
+        return known[2]
     makers = {"cpu": _on_cpu, "cuda": cuda.neighbor_search}
     if bank.device.type not in makers:
         raise ValueError(
@@ -121,8 +130,15 @@ def _search_in(bank: Tensor) -> Callable[[Tensor | None, int], Tensor]:
         )
     _check_finite("bank", bank)
     search = makers[bank.device.type](real("bank", bank))
-    _searches[bank] = version, search
+    _searches[bank] = where, numbers, search
     return search
+
+
+def _fingerprint(bank: Tensor) -> Tensor:
+    """A number (N,) for each row, which changes with it."""
+    d = bank.shape[1]
+    vector = torch.cos(torch.arange(1, d + 1, dtype=torch.float64)).to(bank)
+    return bank.detach() @ vector
 
 
 def _check_finite(name: str, points: Tensor) -> None:

@@ -1,9 +1,9 @@
 """Sums over neighbourhoods as operators of torch: chunked, and closed under differentiation.
 
-With Z_i(x, X) the rows x_i - X_j, j = idx[i, :] (k x d), all of them are multilinear:
+With Z_i(x, X) the rows s_i (x_i - X_j), j = idx[i, :] (k x d), all of them are multilinear:
 
-    local_products(x, X, y, Y, idx)_i   = Z_i(x, X) Z_i(y, Y)^T                        k x k
-    local_adjoint(S, y, Y, idx)         : D_i = S_i Z_i(y, Y), then sum_j D_ij         n x d
+    local_products(x, X, y, Y, idx, s)_i = Z_i(x, X) Z_i(y, Y)^T                       k x k
+    local_adjoint(S, y, Y, idx, s)      : D_i = s_i S_i Z_i(y, Y), then sum_j D_ij     n x d
                                           and - sum of D_ij over all idx[i, j] = m     N x d
     weighted_sums(w, V, idx)_i          = sum_j w_ij V_idx[i,j]                        n x c
     weighted_dots(g, V, idx)_ij         = g_i . V_idx[i,j]                             n x k
@@ -12,8 +12,9 @@ With Z_i(x, X) the rows x_i - X_j, j = idx[i, :] (k x d), all of them are multil
 ``local_adjoint`` is the adjoint of ``local_products`` in either pair of arguments, the last two
 are those of ``weighted_sums``, and the adjoint of each adjoint is among the five again. So every
 derivative of any order is a sum of these operators, none of which ever holds all n x k x d
-differences. ``local_gram(x, X, idx)`` is ``local_products(x, X, x, X, idx)`` with one backward pass
-in place of two.
+differences. ``local_gram(x, X, idx)`` is ``local_products(x, X, x, X, idx, s)`` with one backward
+pass in place of two, and s: powers of two by which no neighbourhood is so small or so large that
+its squares leave the range of numbers. They are taken as constants.
 
 They are opaque to ``torch.compile``, which sees their shapes and derivatives.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "local_adjoint",
     "local_gram",
     "local_products",
+    "scale_of",
     "weighted_dots",
     "weighted_scatter",
     "weighted_sums",
@@ -55,8 +57,16 @@ def _gathered(X: Tensor, idx: Tensor) -> Tensor:
 
 
 def _differences(x: Tensor, X: Tensor, idx: Tensor) -> Tensor:
-    """Z: (c, d), (N, d), (c, k) -> (c, k, d)."""
+    """x_i - X_j: (c, d), (N, d), (c, k) -> (c, k, d)."""
     return torch.sub(x[:, None, :], _gathered(X, idx))
+
+
+def scale_of(Z: Tensor) -> Tensor:
+    """Powers of two (c,) that bring the largest of each Z_i (k x d) to between 1/2 and 1."""
+    largest = Z.detach().abs().amax(dim=(1, 2)) if Z.shape[2] else Z.new_zeros(len(Z))
+    exponent = torch.frexp(largest).exponent.clamp(-120, 120)
+    scale = torch.ldexp(torch.ones_like(largest), -exponent)
+    return torch.where(torch.isfinite(largest), scale, largest)  # what is no number stays none
 
 
 # --- products of differences ---------------------------------------------------------------------
@@ -64,34 +74,38 @@ def _differences(x: Tensor, X: Tensor, idx: Tensor) -> Tensor:
 
 @custom_op("lle_gpu::local_products", mutates_args=())  # type: ignore[untyped-decorator]
 @full_precision
-def local_products(x: Tensor, X: Tensor, y: Tensor, Y: Tensor, idx: Tensor) -> Tensor:
+def local_products(x: Tensor, X: Tensor, y: Tensor, Y: Tensor, idx: Tensor, s: Tensor) -> Tensor:
     """Z_i(x, X) Z_i(y, Y)^T: (n, k, k)."""
     n, k = idx.shape
     out = x.new_empty(n, k, k)
     for rows in _chunks(n, k, x):
-        Z, U = _differences(x[rows], X, idx[rows]), _differences(y[rows], Y, idx[rows])
+        scale = s[rows, None, None]
+        Z = _differences(x[rows], X, idx[rows]).mul_(scale)
+        U = _differences(y[rows], Y, idx[rows]).mul_(scale)
         torch.bmm(Z, U.mT, out=out[rows])
     return out
 
 
 @custom_op("lle_gpu::local_gram", mutates_args=())  # type: ignore[untyped-decorator]
 @full_precision
-def local_gram(x: Tensor, X: Tensor, idx: Tensor) -> Tensor:
-    """Z_i(x, X) Z_i(x, X)^T: (n, k, k)."""
+def local_gram(x: Tensor, X: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+    """Z_i(x, X) Z_i(x, X)^T (n, k, k), and s (n,)."""
     n, k = idx.shape
-    out = x.new_empty(n, k, k)
+    out, s = x.new_empty(n, k, k), x.new_empty(n)
     for rows in _chunks(n, k, x):
         Z = _differences(x[rows], X, idx[rows])
+        s[rows] = scale_of(Z)
+        Z.mul_(s[rows, None, None])
         torch.bmm(Z, Z.mT, out=out[rows])
-    return out
+    return out, s
 
 
 @custom_op("lle_gpu::local_adjoint", mutates_args=())  # type: ignore[untyped-decorator]
 @full_precision
 def local_adjoint(
-    S: Tensor, y: Tensor, Y: Tensor, idx: Tensor, with_bank: bool
+    S: Tensor, y: Tensor, Y: Tensor, idx: Tensor, s: Tensor, with_bank: bool
 ) -> tuple[Tensor, Tensor]:
-    """The sums of S_i Z_i(y, Y) for points (n, d) and for the bank (N, d).
+    """The sums of s_i S_i Z_i(y, Y) for points (n, d) and for the bank (N, d).
 
     Without ``with_bank`` the latter, which is most of the work, is empty: (0, d).
     """
@@ -99,69 +113,80 @@ def local_adjoint(
     to_points = torch.empty_like(y)
     to_bank = torch.zeros_like(Y) if with_bank else Y.new_empty(0, Y.shape[1])
     for rows in _chunks(n, k, y):
-        Z = _differences(y[rows], Y, idx[rows])
+        scale = s[rows, None, None]
+        Z = _differences(y[rows], Y, idx[rows]).mul_(scale)
         if with_bank:
-            D = torch.bmm(S[rows], Z)
+            D = torch.bmm(S[rows], Z).mul_(scale)
             to_points[rows] = D.sum(dim=1)
             to_bank.index_add_(0, idx[rows].reshape(-1), D.view(-1, D.shape[2]), alpha=-1)
         else:
-            to_points[rows] = torch.bmm(S[rows].sum(dim=1, keepdim=True), Z)[:, 0]
+            D = torch.bmm(S[rows].sum(dim=1, keepdim=True), Z).mul_(scale)
+            to_points[rows] = D[:, 0]
     return to_points, to_bank
 
 
 @local_products.register_fake  # type: ignore[untyped-decorator]
-def _(x: Tensor, X: Tensor, y: Tensor, Y: Tensor, idx: Tensor) -> Tensor:
+def _(x: Tensor, X: Tensor, y: Tensor, Y: Tensor, idx: Tensor, s: Tensor) -> Tensor:
     return x.new_empty(idx.shape[0], idx.shape[1], idx.shape[1])
 
 
 @local_gram.register_fake  # type: ignore[untyped-decorator]
-def _(x: Tensor, X: Tensor, idx: Tensor) -> Tensor:
-    return x.new_empty(idx.shape[0], idx.shape[1], idx.shape[1])
+def _(x: Tensor, X: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+    n, k = idx.shape
+    return x.new_empty(n, k, k), x.new_empty(n)
 
 
 @local_adjoint.register_fake  # type: ignore[untyped-decorator]
-def _(S: Tensor, y: Tensor, Y: Tensor, idx: Tensor, with_bank: bool) -> tuple[Tensor, Tensor]:
+def _(
+    S: Tensor, y: Tensor, Y: Tensor, idx: Tensor, s: Tensor, with_bank: bool
+) -> tuple[Tensor, Tensor]:
     return torch.empty_like(y), torch.empty_like(Y) if with_bank else Y.new_empty(0, Y.shape[1])
 
 
-def _adjoint(ctx: Any, which: int, S: Tensor, y: Tensor, Y: Tensor, idx: Tensor) -> tuple[Any, Any]:
+def _adjoint(
+    ctx: Any, which: int, S: Tensor, y: Tensor, Y: Tensor, idx: Tensor, s: Tensor
+) -> tuple[Any, Any]:
     """The pair of gradients for arguments ``which`` and ``which + 1``; None where none is asked."""
     wanted = ctx.needs_input_grad[which : which + 2]
     if not any(wanted):
         return None, None
-    of_points, of_bank = local_adjoint(S, y, Y, idx, wanted[1])
+    of_points, of_bank = local_adjoint(S, y, Y, idx, s, wanted[1])
     return of_points if wanted[0] else None, of_bank if wanted[1] else None
 
 
-def _products_context(ctx: Any, inputs: Any, output: Any) -> None:
+def _inputs_context(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(*inputs)
 
 
 def _products_backward(ctx: Any, C: Tensor) -> Any:
-    x, X, y, Y, idx = ctx.saved_tensors
-    return *_adjoint(ctx, 0, C, y, Y, idx), *_adjoint(ctx, 2, C.mT, x, X, idx), None
+    x, X, y, Y, idx, s = ctx.saved_tensors
+    return *_adjoint(ctx, 0, C, y, Y, idx, s), *_adjoint(ctx, 2, C.mT, x, X, idx, s), None, None
 
 
-def _gram_backward(ctx: Any, C: Tensor) -> Any:
-    x, X, idx = ctx.saved_tensors
-    return *_adjoint(ctx, 0, C + C.mT, x, X, idx), None
+def _gram_context(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs, output[1])
+
+
+def _gram_backward(ctx: Any, C: Tensor, _: Tensor) -> Any:
+    x, X, idx, s = ctx.saved_tensors
+    return *_adjoint(ctx, 0, C + C.mT, x, X, idx, s.detach()), None
 
 
 def _adjoint_context(ctx: Any, inputs: Any, output: Any) -> None:
-    S, y, Y, idx, ctx.with_bank = inputs
-    ctx.save_for_backward(S, y, Y, idx)
+    *tensors, ctx.with_bank = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _adjoint_backward(ctx: Any, of_points: Tensor, of_bank: Tensor) -> Any:
-    S, y, Y, idx = ctx.saved_tensors
+    S, y, Y, idx, s = ctx.saved_tensors
     if not ctx.with_bank:
         of_bank = torch.zeros_like(Y)
-    of_S = local_products(of_points, of_bank, y, Y, idx) if ctx.needs_input_grad[0] else None
-    return of_S, *_adjoint(ctx, 1, S.mT, of_points, of_bank, idx), None, None
+    of_S = local_products(of_points, of_bank, y, Y, idx, s) if ctx.needs_input_grad[0] else None
+    return of_S, *_adjoint(ctx, 1, S.mT, of_points, of_bank, idx, s), None, None, None
 
 
-local_products.register_autograd(_products_backward, setup_context=_products_context)
-local_gram.register_autograd(_gram_backward, setup_context=_products_context)
+local_products.register_autograd(_products_backward, setup_context=_inputs_context)
+local_gram.register_autograd(_gram_backward, setup_context=_gram_context)
 local_adjoint.register_autograd(_adjoint_backward, setup_context=_adjoint_context)
 
 
@@ -252,6 +277,6 @@ def _scatter_backward(ctx: Any, H: Tensor) -> Any:
     )
 
 
-weighted_sums.register_autograd(_sums_backward, setup_context=_products_context)
-weighted_dots.register_autograd(_dots_backward, setup_context=_products_context)
+weighted_sums.register_autograd(_sums_backward, setup_context=_inputs_context)
+weighted_dots.register_autograd(_dots_backward, setup_context=_inputs_context)
 weighted_scatter.register_autograd(_scatter_backward, setup_context=_scatter_context)

@@ -27,11 +27,15 @@ from torch.library import custom_op
 
 from lle_gpu.torch import cuda
 from lle_gpu.torch.checks import full_precision, points, real, rows_of, settings
-from lle_gpu.torch.ops import local_adjoint, local_gram
+from lle_gpu.torch.ops import local_adjoint, local_gram, scale_of
 
 __all__ = ["METHODS", "barycentric_weights"]
 
 METHODS = ("affine", "nonneg")
+# Exchanges for each neighbour before a search for a support is given up; two or three are usual.
+ROUNDS = 50
+# Rows named in a message.
+SHOWN = 8
 
 
 @full_precision
@@ -73,9 +77,9 @@ def barycentric_weights(
 
     Notes
     -----
-    Not moved by translation, scaling or rotation of points and neighbours together. NaN in a point
-    or its neighbours gives NaN in its weights, or the error of a matrix that has no factor. In
-    float32 squares of the differences must not overflow: differences up to 1e17.
+    Not moved by translation, scaling or rotation of points and neighbours together. NaN or infinity
+    in a point or its neighbours is an error. "nonneg" is computed in float64, and takes several
+    times as long. What is kept for the gradient are a few arrays of n x k x k numbers.
 
     Examples
     --------
@@ -101,12 +105,13 @@ def barycentric_weights(
         _check_count(x, idx)
         if method == "affine" and x.device.type == "cuda":
             return fused_weights(x, bank, idx, reg)
-        G = local_gram(x, bank, idx)
+        G, _ = local_gram(x, bank, idx)
     else:
         nearest = real("neighbors", neighbors, ndim=3)
         points("x", x, "neighbors", nearest)
         _check_count(x, nearest)
         Z = x[:, None, :] - nearest
+        Z = Z * scale_of(Z)[:, None, None]
         G = Z @ Z.mT
     return _of_gram(G, reg, method)
 
@@ -121,15 +126,18 @@ def _check_count(x: Tensor, neighbors: Tensor) -> None:
 
 def _of_gram(G: Tensor, reg: float, method: str) -> Tensor:
     """Weights (n, k) from Gram matrices (n, k, k)."""
-    A = _ridged(G, reg)
     if method == "affine":
+        A = _ridged(G, reg)
         v = _solved(_factor(A, reg), torch.ones_like(A[:, :, 0]))
-    else:
-        support = nonnegative_support(A.detach())
-        inside = support[:, :, None] & support[:, None, :]
-        alone = torch.diag_embed((~support).to(A.dtype))
-        v = _solved(_factor(A * inside + alone, reg), support.to(A.dtype))
-    return v / v.sum(dim=1, keepdim=True)
+        return v / v.sum(dim=1, keepdim=True)
+    # In float64, so that what is positive there is not negative here.
+    A = _ridged(G.double(), reg)
+    _factor(A.detach(), reg)  # definite, or an error: the search below relies on it
+    support = nonnegative_support(A.detach())
+    inside = support[:, :, None] & support[:, None, :]
+    alone = torch.diag_embed((~support).to(A.dtype))
+    v = _solved(_factor(A * inside + alone, reg), support.to(A.dtype)).clamp(min=0)
+    return (v / v.sum(dim=1, keepdim=True)).to(G.dtype)
 
 
 def _scale(G: Tensor) -> Tensor:
@@ -148,9 +156,14 @@ def _factor(A: Tensor, reg: float) -> Tensor:
     try:
         return torch.linalg.cholesky(A)
     except torch.linalg.LinAlgError as error:
+        rows = torch.linalg.cholesky_ex(A.detach()).info.nonzero()[:, 0].tolist()
+        shown = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
+        numbers = bool(torch.isfinite(A).all())
+        why = f"reg={reg!r} is lost in rounding" if numbers else "there is NaN or infinity"
+        todo = "Use a larger reg, or float64." if numbers else "Drop these points."
         raise torch.linalg.LinAlgError(
-            f"reg={reg!r} is lost in the rounding of {A.dtype}, or there is NaN or infinity among "
-            f"the points ({error}). Use a larger reg, or float64."
+            f"{why} among the neighbours of {len(rows)} of {len(A)} points (rows {shown}; "
+            f"{A.dtype}). {todo}"
         ) from error
 
 
@@ -167,7 +180,7 @@ def _solved(L: Tensor, b: Tensor) -> Tensor:
 @full_precision
 def fused_weights(x: Tensor, bank: Tensor, idx: Tensor, reg: float) -> Tensor:
     """Affine weights (n, k), of x's dtype. The CPU's is the reference of the GPU's."""
-    return _of_gram(local_gram(x, bank, idx), reg, "affine")
+    return _of_gram(local_gram(x, bank, idx)[0], reg, "affine")
 
 
 @fused_weights.register_kernel("cuda")  # type: ignore[untyped-decorator]
@@ -189,7 +202,7 @@ def _fused_context(ctx: Any, inputs: Any, output: Any) -> None:
 def _fused_backward(ctx: Any, g: Tensor) -> Any:
     x, bank, idx = ctx.saved_tensors
     of_x, of_bank, *_ = ctx.needs_input_grad
-    G = local_gram(x, bank, idx)
+    G, scale = local_gram(x, bank, idx)
     L = _factor(_ridged(G, ctx.reg), ctx.reg)
     v = _solved(L, torch.ones_like(g))
     s = v.sum(dim=1, keepdim=True)
@@ -198,7 +211,7 @@ def _fused_backward(ctx: Any, g: Tensor) -> Any:
     outer = u[:, :, None] * v[:, None, :]
     ridge = 2 * ctx.reg * torch.diag_embed((u * v).sum(dim=1, keepdim=True).expand_as(v))
     S = -(outer + outer.mT + ridge) / _scale(G)[:, None, None]  # of no weight where Z = 0
-    to_x, to_bank = local_adjoint(S, x, bank, idx, of_bank)
+    to_x, to_bank = local_adjoint(S, x, bank, idx, scale.detach(), of_bank)
     return to_x if of_x else None, to_bank if of_bank else None, None, None
 
 
@@ -224,7 +237,9 @@ def nonnegative_support(A: Tensor) -> Tensor:
     fewest = torch.full((n,), k + 1, device=A.device)
     tries = torch.full((n,), 3, device=A.device)
     A = A.double()
-    while len(pending):
+    for _ in range(ROUNDS * k):
+        if not len(pending):
+            return support
         B, inside = A[pending], support[pending]
         both = inside[:, :, None] & inside[:, None, :]
         v = torch.linalg.solve(
@@ -242,7 +257,10 @@ def nonnegative_support(A: Tensor) -> Tensor:
         last = wrong & (wrong.flip(1).cumsum(1).flip(1) == 1)
         exchanged = torch.where((tries[pending] < 0)[:, None], last, wrong)
         support[pending] = inside ^ exchanged
-    return support
+    raise torch.linalg.LinAlgError(
+        f"no support was found for {len(pending)} of {n} matrices: they are hardly definite. Use a "
+        "larger reg"
+    )
 
 
 @nonnegative_support.register_fake  # type: ignore[untyped-decorator]

@@ -6,6 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
+from sklearn.decomposition import PCA
 
 torch = pytest.importorskip("torch")
 
@@ -103,6 +105,42 @@ def test_normalised_loss_does_not_see_shift_and_scale(normalize):
         moved = scale * z + shift
         torch.testing.assert_close(locality_loss(moved, (moved, idx), w, normalize=normalize),
                                    reference, rtol=1e-8, atol=0)  # fmt: skip
+
+
+@pytest.mark.parametrize("normalize", ["variance", "local"])
+def test_normalised_loss_in_float32_at_every_scale(normalize):
+    z, w = normal(12, 3).float(), torch.softmax(normal(12, 4, seed=1).float(), 1)
+    idx = knn(z, k=4)
+    reference = locality_loss(z, (z, idx), w, normalize=normalize)
+    for scale in (1e-30, 1e-22, 1e15, 1e30):
+        far = scale * z
+        for nearest in ((far, idx), far[idx]):
+            torch.testing.assert_close(
+                locality_loss(far, nearest, w, normalize=normalize), reference
+            )
+
+
+@pytest.mark.parametrize("normalize", ["none", "variance", "local"])
+def test_small_batches_of_the_module(normalize):
+    loss = LocalityLoss(k=10, normalize=normalize)
+    for n in (0, 1, 2, 5):
+        z = normal(n, 2).requires_grad_()
+        value = loss(z, normal(n, 6, seed=1))
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(z.grad).all()
+        assert value > 0 or n < 2
+
+
+def test_the_module_checks_early():
+    for options in ({"method": "x"}, {"normalize": "x"}, {"reduction": "x"}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}='x' must be one of"):
+            LocalityLoss(**options)
+    with pytest.raises(TypeError, match=r"k=5\.0"):
+        LocalityLoss(k=5.0)
+    for x in (normal(8, 6), normal(9)):
+        with pytest.raises(ValueError, match="x must have a row"):
+            LocalityLoss(k=3)(normal(9, 2), x)
 
 
 @pytest.mark.parametrize("normalize", ["none", "variance", "local"])
@@ -344,6 +382,7 @@ def test_distributed_data_parallel():
     [
         ({"k": 7}, ValueError, "k=7 must be from 1 to 6"),
         ({"k": 0}, ValueError, "k=0"),
+        ({"k": 3.5}, TypeError, r"k=3\.5 must be an integer"),
         ({"blend": 1.5}, ValueError, "blend=1.5"),
         ({"reg": 0}, ValueError, "reg=0.0"),
         ({"method": "x"}, ValueError, "method='x'"),
@@ -361,7 +400,7 @@ def test_projection_bad_input(options, error, message):
 def test_projection_of_the_wrong_points():
     layer = BarycentricProjection(torch.randn(6, 2), k=3)
     for x, error, message in (
-        (torch.zeros(3, 4), ValueError, "x has 4 features and bank has 2"),
+        (torch.zeros(3, 4), ValueError, "x has 4 features and the layer"),
         (torch.zeros(3, 2).double(), TypeError, "float64|float32"),
         (torch.zeros(3, 2).int(), TypeError, "int32"),
         (torch.full((3, 2), float("nan")), ValueError, "NaN"),
@@ -407,7 +446,7 @@ def test_features_bad_estimators():
         model = LocallyLinearEmbedding(reg=0).fit(X)
     with pytest.raises(ValueError, match="reg=0.0"):
         LLEFeatures(model)
-    from scipy.sparse import csr_array
-
+    with pytest.raises(TypeError, match="PCA, and must be a fitted"):
+        LLEFeatures(PCA().fit(X))
     with pytest.raises(ValueError, match="sparse"):
         LLEFeatures(LocallyLinearEmbedding().fit(csr_array(X)))

@@ -51,6 +51,33 @@ def test_what_is_kept_of_a_bank_is_dropped_with_it_and_when_it_changes():
     assert len(module._searches) == before
 
 
+@pytest.mark.parametrize("d", [3, 20])
+def test_a_bank_written_behind_its_version(d):
+    bank, x = torch.nn.Parameter(torch.randn(500, d)), torch.randn(20, d)
+    knn(x, bank, k=4)
+    for write in (
+        lambda new: bank.data.copy_(new),
+        lambda new: setattr(bank, "data", new.clone()),
+        lambda new: torch.nn.utils.vector_to_parameters(new.reshape(-1).clone(), [bank]),
+        lambda new: bank.data[:3].copy_(new[:3]),  # a few rows
+        lambda new: bank.data.copy_(bank.data.flip(0).clone()),  # the same rows elsewhere
+    ):
+        write(torch.randn(500, d))
+        assert torch.equal(knn(x, bank, k=4), brute(x, bank.detach(), 4, False))
+
+
+def test_in_inference_mode():
+    with torch.inference_mode():
+        bank = torch.randn(60, 5)
+        assert torch.equal(knn(bank, k=3), brute(bank, bank, 3, True))
+
+
+def test_the_transpose_is_not_the_bank():
+    bank = torch.randn(6, 6)
+    with pytest.raises(ValueError, match="needs a bank that is x"):
+        knn(bank.T, bank, k=2, exclude_self=True)
+
+
 def test_the_bank_is_prepared_once(monkeypatch):
     made = []
     real = module.NeighborSearch
@@ -87,6 +114,8 @@ def test_noncontiguous_and_sliced():
         ((torch.zeros(5, 2),), {"k": 5}, ValueError, r"k=5 must be from 1 to 4.*itself left out"),
         ((torch.zeros(5, 2), torch.zeros(3, 2)), {"k": 4}, ValueError, "k=4 must be from 1 to 3"),
         ((torch.zeros(5, 2),), {"k": 0}, ValueError, "k=0"),
+        ((torch.zeros(5, 2),), {"k": 3.0}, TypeError, r"k=3\.0 must be an integer"),
+        ((torch.zeros(5, 2),), {"k": True}, TypeError, "k=True must be an integer"),
         ((torch.zeros(5, 2), torch.zeros(5, 3)), {"k": 1}, ValueError, "x has 2 features and bank"),
         ((torch.zeros(5, 2), torch.zeros(5, 2).double()), {"k": 1}, TypeError, "float64"),
         ((torch.zeros(5, 2, dtype=torch.int32),), {"k": 1}, TypeError, "int32"),

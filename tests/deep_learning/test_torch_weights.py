@@ -252,12 +252,13 @@ def arguments():
     x, bank, idx = problem(5, 4, N=20)
     idx = idx % 20
     S = torch.randn(6, 5, 5, dtype=torch.float64, requires_grad=True)
+    s = torch.tensor([1.0, 2, 4, 0.5, 1, 8], dtype=torch.float64)
     w = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     return {
         "local_gram": (operators.local_gram, (x, bank, idx)),
-        "local_products": (operators.local_products, (x, bank, x, bank, idx)),
-        "local_adjoint": (operators.local_adjoint, (S, x, bank, idx, True)),
-        "local_adjoint of points": (operators.local_adjoint, (S, x, bank, idx, False)),
+        "local_products": (operators.local_products, (x, bank, x, bank, idx, s)),
+        "local_adjoint": (operators.local_adjoint, (S, x, bank, idx, s, True)),
+        "local_adjoint of points": (operators.local_adjoint, (S, x, bank, idx, s, False)),
         "weighted_sums": (operators.weighted_sums, (w, bank, idx)),
         "weighted_dots": (operators.weighted_dots, (x, bank, idx)),
         "weighted_scatter": (operators.weighted_scatter, (w, x, idx, 20)),
@@ -297,13 +298,18 @@ def test_operators_against_dense_formulas():
     named = arguments()
     x, bank, idx = named["local_gram"][1]
     Z = x[:, None] - bank[idx]
-    torch.testing.assert_close(operators.local_gram(x, bank, idx), Z @ Z.mT)
+    G, s = operators.local_gram(x, bank, idx)
+    Z = s[:, None, None] * Z
+    torch.testing.assert_close(G, Z @ Z.mT)
+    assert (torch.frexp(s).mantissa == 0.5).all()  # powers of two
+    largest = Z.abs().amax(dim=(1, 2))
+    assert ((largest >= 0.5) & (largest < 1)).all()
     y, Y = torch.randn_like(x), torch.randn_like(bank)
-    U = y[:, None] - Y[idx]
-    torch.testing.assert_close(operators.local_products(x, bank, y, Y, idx), Z @ U.mT)
+    U = s[:, None, None] * (y[:, None] - Y[idx])
+    torch.testing.assert_close(operators.local_products(x, bank, y, Y, idx, s), Z @ U.mT)
     S = named["local_adjoint"][1][0]
-    D = S @ Z
-    to_points, to_bank = operators.local_adjoint(S, x, bank, idx, True)
+    D = s[:, None, None] * (S @ Z)
+    to_points, to_bank = operators.local_adjoint(S, x, bank, idx, s, True)
     expected = torch.zeros_like(bank)
     for i in range(6):
         for j in range(5):
@@ -365,24 +371,51 @@ def test_a_triple_is_no_pair():
         barycentric_weights(torch.zeros(1, 2), (1, 2, 3))
 
 
-def test_nan_is_never_hidden():
+@pytest.mark.parametrize("method", ["affine", "nonneg"])
+def test_nan_is_an_error_that_names_the_points(method):
     x, bank, idx = (part.detach().clone() for part in problem(4, 3))
     x[2, 0] = float("nan")
-    for method in ("affine", "nonneg"):
-        try:
-            w = pair(x, bank, idx, method=method)
-        except torch.linalg.LinAlgError as error:
-            assert "NaN" in str(error)
-        else:
-            assert w[2].isnan().all()
-            assert torch.isfinite(w[[0, 1, 3, 4, 5]]).all()
+    with pytest.raises(torch.linalg.LinAlgError, match=r"NaN or infinity.*1 of 6 points \(rows 2;"):
+        pair(x, bank, idx, method=method)
 
 
-def test_a_ridge_lost_in_rounding_is_an_error():
+@pytest.mark.parametrize("method", ["affine", "nonneg"])
+def test_a_ridge_lost_in_rounding_is_an_error(method):
     x = torch.zeros(1, 2)
     flat = torch.ones(1, 6, 2) * torch.arange(1, 7)[:, None]
-    with pytest.raises(torch.linalg.LinAlgError, match=r"reg=1e-30 is lost.*float32"):
-        barycentric_weights(x, flat, reg=1e-30)
+    with pytest.raises(torch.linalg.LinAlgError, match=r"reg=1e-30 is lost.*rows 0"):
+        barycentric_weights(x, flat, reg=1e-30, method=method)
+
+
+@pytest.mark.parametrize("reg", [1e-3, 1e-7, 1e-8, 1e-10])
+def test_nonnegative_weights_end_and_are_not_negative(reg):
+    """Also where the ridge is near the rounding: weights, or an error, and no endless search."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 2, generator=g)
+    try:
+        w = barycentric_weights(x, (x, knn(x, k=20)), reg=reg, method="nonneg")
+    except torch.linalg.LinAlgError as error:
+        assert "reg" in str(error)
+    else:
+        assert w.min() >= 0
+        torch.testing.assert_close(w.sum(1), torch.ones(300))
+
+
+@pytest.mark.parametrize("method", ["affine", "nonneg"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-10, 1e10, 1e18, 1e30])
+@pytest.mark.parametrize("form", ["pair", "gathered"])
+def test_float32_at_every_scale(scale, method, form):
+    x, bank, idx = problem(4, 5, n=50, N=60, dtype=torch.float32)
+    target = torch.linspace(-1, 1, 4)
+
+    def run(by):
+        points, rows = (part.detach().mul(by).requires_grad_() for part in (x, bank))
+        w = (pair if form == "pair" else gathered)(points, rows, idx, method=method)
+        (w * target).sum().backward()
+        return w.detach(), points.grad.double() * by, rows.grad.double() * by
+
+    for found, expected in zip(run(scale), run(1.0), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_noncontiguous_tensors():
