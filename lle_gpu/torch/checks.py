@@ -141,7 +141,7 @@ def points(name: str, x: Any, bank_name: str, bank: Any) -> None:
 
 def count(name: str, number: Any) -> int:
     """A number of neighbours, as an int."""
-    if isinstance(number, Integral) and type(number) is not bool:
+    if type(number) is not bool and isinstance(number, Integral):
         return int(number)
     if isinstance(number, torch.SymInt):  # while torch.compile traces
         return number
