@@ -202,8 +202,9 @@ class ParametricLLE(nn.Module, BaseEstimator):
     As a module it maps points to whitened coordinates, differentiably: ``model(x)``. Mean 0 and
     covariance I hold of the training points in evaluation mode, up to rounding in the encoder's
     dtype, until the encoder is trained further. ``load_state_dict`` needs an estimator of the same
-    parameters, fitted or not. An error or an interrupt during :meth:`fit` leaves the estimator as
-    it was.
+    parameters, fitted or not, and the whole state of the other (also with ``strict=False``); it
+    raises RuntimeError and loads nothing otherwise. An error or an interrupt during :meth:`fit`
+    leaves the estimator as it was.
 
     References
     ----------
@@ -584,13 +585,41 @@ class ParametricLLE(nn.Module, BaseEstimator):
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        d = state_dict.get(prefix + "n_features_")
-        if d is not None and not self.__sklearn_is_fitted__():
-            shape = torch.empty(0, int(d)) if self.encoder is None else torch.zeros(1, int(d))
-            self._build(shape, self._device(shape))
-            self.encoder_.train(self.training)
-        self.__dict__.pop("history_", None)  # of another training
+        given = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        if given:  # else the state is of other modules, and torch says so if it is strict
+            # On another module: parameters are copied one by one, and a misfit would end halfway.
+            fitted = self if self.__sklearn_is_fitted__() else self._unloaded(given)
+            _check_state(fitted.state_dict(), given)
+            object.__setattr__(self, "__dict__", fitted.__dict__)
+            self.__dict__.pop("history_", None)  # of another training
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _unloaded(self, state: dict[str, Any]) -> Self:
+        """Built for this state, which is not loaded yet."""
+        fitted = self._bare()
+        if state.get("n_features_") is not None:
+            d = int(state["n_features_"])
+            shape = torch.empty(0, d) if self.encoder is None else torch.zeros(1, d)
+            fitted._build(shape, self._device(shape))
+            fitted.encoder_.train(self.training)
+        return fitted
+
+
+def _check_state(expected: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise unless both have the same names and shapes."""
+
+    def shapes(state: dict[str, Any]) -> dict[str, Any]:
+        return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+
+    here, there = shapes(expected), shapes(given)
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise RuntimeError(
+                f"the state's {name} has shape {there.get(name, '(none: it is missing)')}, and "
+                f"this ParametricLLE's {here.get(name, '(none: it has no such tensor)')}: it takes "
+                "the state of one with the same encoder, hidden, n_components and features, as a "
+                "whole. Nothing of it was loaded."
+            )
 
 
 @full_precision

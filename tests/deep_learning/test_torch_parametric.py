@@ -260,6 +260,41 @@ def test_states_copies_and_pickles(encoder):
     assert not hasattr(other, "history_")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"hidden": (16, 16)},
+        {"hidden": (8,)},
+        {"n_components": 1},
+        {"encoder": nn.Sequential(Standardize(3), nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 2))},
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_state_that_does_not_fit_changes_nothing(other, nested):
+    X = sheet()
+    state = small(**other).fit(X).state_dict()
+    if "encoder" in other:  # the shapes are right, and a name is not there
+        del state["encoder_.1.bias"]
+    state = {"0." * nested + name: value for name, value in state.items()}
+    fresh, fitted = small(), small().fit(X)
+    Y, loss, history = fitted.transform(X), fitted.loss_, fitted.history_
+    for model in (fresh, fitted):
+        for strict in (True, False):
+            with pytest.raises(RuntimeError, match="Nothing of it was loaded"):
+                (nn.Sequential(model) if nested else model).load_state_dict(state, strict=strict)
+    assert not fresh.__sklearn_is_fitted__()
+    with pytest.raises(NotFittedError):
+        fresh.transform(X)
+    assert np.array_equal(fitted.transform(X), Y) and fitted.loss_ == loss
+    assert fitted.history_ is history
+
+
+def test_a_state_without_the_estimator_s_part_leaves_it_alone():
+    fresh = small()
+    nn.Sequential(fresh, nn.Linear(2, 1)).load_state_dict({"1.bias": torch.ones(1)}, strict=False)
+    assert not fresh.__sklearn_is_fitted__()
+
+
 def test_the_encoder_given_is_copied_and_its_training_starts_there():
     encoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1))
     before = copy.deepcopy(encoder.state_dict())
