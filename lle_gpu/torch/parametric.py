@@ -83,6 +83,18 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
+@contextlib.contextmanager
+def _own_modes() -> Iterator[None]:
+    """Gradients and full precision, whatever modes the caller is in."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
 class Standardize(nn.Module):
     """Shift and scale points as the training points have to be to have mean 0 and variance 1.
 
@@ -282,6 +294,7 @@ class ParametricLLE(nn.Module, BaseEstimator):
         """tr(Y^T M Y) / n of the training points."""
         return float(self._fitted().residuals_.double().sum())
 
+    @_own_modes()
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the encoder.
 
@@ -289,7 +302,8 @@ class ParametricLLE(nn.Module, BaseEstimator):
         ----------
         X : array, data frame or tensor of shape (n_samples, n_features)
             Dense, of any kind that :class:`lle_gpu.LocallyLinearEmbedding` takes. Neighbours and
-            weights are computed in its dtype and where it is.
+            weights are computed in its dtype and where it is. Whether gradients or autocast are on
+            around the call does not matter.
         y : ignored
 
         Returns
@@ -382,7 +396,8 @@ class ParametricLLE(nn.Module, BaseEstimator):
                 raise ValueError(f"X has shape {tuple(X.shape)}: there must be {least} points")
             if not bool(torch.isfinite(points).all()):
                 raise ValueError("X contains NaN or infinity: leave those rows out, or fill them")
-            return points
+            # Autograd saves no tensor for the backward pass that was made in inference mode.
+            return points.clone() if points.is_inference() else points
         if issparse(X):
             raise TypeError("X is sparse, and the encoder takes dense points: give X.toarray()")
         array = to_host(as_points(X, estimator="ParametricLLE", least=least))
@@ -551,6 +566,7 @@ class ParametricLLE(nn.Module, BaseEstimator):
         optimizer.step()
         return loss.detach()
 
+    @_own_modes()
     def _outputs(self, points: Tensor) -> Tensor:
         network = self.encoder_
         with torch.no_grad(), _evaluating(network):
@@ -594,6 +610,7 @@ class ParametricLLE(nn.Module, BaseEstimator):
             self.__dict__.pop("history_", None)  # of another training
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    @_own_modes()
     def _unloaded(self, state: dict[str, Any]) -> Self:
         """Built for this state, which is not loaded yet."""
         fitted = self._bare()

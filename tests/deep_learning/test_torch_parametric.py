@@ -219,6 +219,22 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_s_generator_alone():
     assert np.array_equal(again, small(random_state=None).fit_transform(X))
 
 
+@pytest.mark.parametrize(
+    "mode",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)],
+)
+def test_the_modes_around_a_fit_do_not_matter(mode):
+    X = torch.from_numpy(sheet()).float()
+    one = small().fit(X)
+    with mode():
+        other = small().fit(X + 0)  # made in that mode
+        Y = other.transform(X)
+    assert other.loss_ == one.loss_
+    assert torch.equal(Y, one.transform(X))
+    other(X).sum().backward()
+    assert all(p.grad is not None for p in other.parameters())
+
+
 def test_gradients_flow(fitted):
     x = torch.from_numpy(sheet(20)).float().requires_grad_()
     model = copy.deepcopy(fitted)
