@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 
 torch = pytest.importorskip("torch")
 
@@ -343,6 +345,33 @@ def test_what_comes_goes_out_of_the_same_kind():
     X.flags.writeable = False
     assert np.array_equal(small().fit_transform(X), Y)
     assert make_pipeline(StandardScaler(), small()).fit(X).transform(X).shape == (200, 2)
+
+
+def test_it_is_a_transformer_of_scikit_learn_s():
+    X = pd.DataFrame(sheet(), columns=list("abc"))
+    model = small().set_output(transform="pandas").fit(X)
+    assert get_tags(model).transformer_tags is not None
+    assert list(model.feature_names_in_) == list("abc")
+    for given in (X, X.to_numpy(), torch.from_numpy(X.to_numpy())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # no names
+            out = model.transform(given)
+        assert list(out.columns) == list(model.get_feature_names_out())
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.transform(X[list("cab")])
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        model.transform(torch.from_numpy(X.to_numpy()))
+    model.fit(X.to_numpy())
+    assert not hasattr(model, "feature_names_in_")
+    with pytest.raises(NotFittedError):
+        small().get_feature_names_out()
+
+
+def test_points_far_from_0_are_fitted_as_well():
+    X = sheet()
+    near, far = small().fit(X), small().fit(X + 2.0**20)
+    assert far.loss_ == pytest.approx(near.loss_, rel=1e-2)
+    np.testing.assert_allclose(far.transform(X + 2.0**20), near.transform(X), atol=1e-2)
 
 
 class Interrupting(nn.Module):
