@@ -40,10 +40,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from lle_gpu.arrays import as_points, check_sizes, to_host
@@ -66,6 +68,8 @@ RIDGE = 1e-10
 LOOK, PATIENCE, DECAY, DECAYS = 20, 2, 0.3, 4
 # Bytes of local Gram matrices, and of points on their way through the network, at once.
 GRAM_BYTES, ROWS = 1 << 27, 4096
+# What a fit leaves besides tensors, and a state does not hold.
+OF_THE_FIT = ("history_", "feature_names_in_", "_labels_in")
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "encoder": [None, nn.Module],
     "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -83,6 +87,18 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
+@contextlib.contextmanager
+def _own_modes() -> Iterator[None]:
+    """Gradients and full precision, whatever modes the caller is in."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
 class Standardize(nn.Module):
     """Shift and scale points as the training points have to be to have mean 0 and variance 1.
 
@@ -94,9 +110,10 @@ class Standardize(nn.Module):
 
     Attributes
     ----------
-    mean : Tensor of shape (n_features,), buffer
+    mean : Tensor of shape (n_features,), float64, buffer
+        It is subtracted in float64, so that points far from 0 keep their differences.
     scale : Tensor of shape (), buffer
-        Root of the features' mean variance.
+        Root of the features' mean variance; of the dtype that comes out.
 
     Examples
     --------
@@ -108,7 +125,7 @@ class Standardize(nn.Module):
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(()))
 
     def learn(self, x: Tensor) -> Self:
@@ -119,11 +136,11 @@ class Standardize(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Points (n, n_features), standardised."""
-        return (x - self.mean) / self.scale
+        """Points (n, n_features) of any floating-point dtype, standardised, in the scale's."""
+        return (x - self.mean).to(self.scale.dtype) / self.scale
 
 
-class ParametricLLE(nn.Module, BaseEstimator):
+class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Locally linear embedding as a network: an estimator, and a module for other networks.
 
     Parameters
@@ -175,11 +192,15 @@ class ParametricLLE(nn.Module, BaseEstimator):
     loss_ : float
         Their sum, tr(Y^T M Y) / n. The least there is, for any Y, is ``reconstruction_error_`` of
         :class:`lle_gpu.LocallyLinearEmbedding` with the same neighbours and ``reg`` (if
-        ``weights_method="affine"``); usually an encoder stays well above it, as it cannot follow
-        what is not smooth, and need not be worse for it.
+        ``weights_method="affine"``): compare the two. Expect loss_ above it,
+        several times it is common, and no warning says so: an encoder cannot follow what is not
+        smooth, and training ends when the loss falls slowly (``tol``). A wider encoder or a smaller
+        ``tol`` comes nearer; for new points nearer need not be better.
     history_ : ndarray of shape (n_epochs,)
         Mean of the batches' losses in each epoch, in training mode. Not part of the state_dict.
     n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only if X had column names. Not part of the state_dict.
 
     Raises
     ------
@@ -202,8 +223,9 @@ class ParametricLLE(nn.Module, BaseEstimator):
     As a module it maps points to whitened coordinates, differentiably: ``model(x)``. Mean 0 and
     covariance I hold of the training points in evaluation mode, up to rounding in the encoder's
     dtype, until the encoder is trained further. ``load_state_dict`` needs an estimator of the same
-    parameters, fitted or not. An error or an interrupt during :meth:`fit` leaves the estimator as
-    it was.
+    parameters, fitted or not, and the whole state of the other (also with ``strict=False``); it
+    raises RuntimeError and loads nothing otherwise. An error or an interrupt during :meth:`fit`
+    leaves the estimator as it was.
 
     References
     ----------
@@ -276,11 +298,25 @@ class ParametricLLE(nn.Module, BaseEstimator):
         """Features of the training points."""
         return int(self._fitted().n_features_)
 
+    @n_features_in_.setter
+    def n_features_in_(self, value: int) -> None:  # by scikit-learn's validation
+        self.n_features_ = torch.tensor(value)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self._fitted().mean_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # the encoder's comes out
+        return tags
+
     @property
     def loss_(self) -> float:
         """tr(Y^T M Y) / n of the training points."""
         return float(self._fitted().residuals_.double().sum())
 
+    @_own_modes()
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the encoder.
 
@@ -288,7 +324,8 @@ class ParametricLLE(nn.Module, BaseEstimator):
         ----------
         X : array, data frame or tensor of shape (n_samples, n_features)
             Dense, of any kind that :class:`lle_gpu.LocallyLinearEmbedding` takes. Neighbours and
-            weights are computed in its dtype and where it is.
+            weights are computed in its dtype and where it is. Whether gradients or autocast are on
+            around the call does not matter.
         y : ignored
 
         Returns
@@ -296,7 +333,9 @@ class ParametricLLE(nn.Module, BaseEstimator):
         self
         """
         self._validate_params()
-        points = self._points(X)
+        # Everything happens on another module, whose state is taken over in one step.
+        fitted = self._bare()
+        points = fitted._points(X, reset=True)
         n, d = points.shape
         check_sizes(
             (n, d),
@@ -310,8 +349,6 @@ class ParametricLLE(nn.Module, BaseEstimator):
                 "other. Check how X was loaded or scaled."
             )
         device = self._device(points)
-        # Everything happens on another module, whose state is taken over in one step.
-        fitted = self._bare()
         seed = self._seed()
         with watch(self.verbose, None), _seeded(seed, device):
             fitted._build(points, device)
@@ -332,33 +369,27 @@ class ParametricLLE(nn.Module, BaseEstimator):
         Parameters
         ----------
         X : array, data frame or tensor of shape (m, n_features)
+            Columns that had names in the same order.
 
         Returns
         -------
         array, data frame or tensor of shape (m, n_components)
-            Of X's kind, and on a tensor's device, in the encoder's dtype (float32, unless one of
-            float64 was given).
+            Of X's kind (or as ``set_output`` says), and on a tensor's device, in the encoder's
+            dtype (float32, unless one of float64 was given).
         """
         self._fitted()
-        points = self._points(X, least=1)
-        if points.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {points.shape[1]} features, but ParametricLLE is expecting "
-                f"{self.n_features_in_} features as input"
-            )
+        points = self._points(X, reset=False, least=1)
         coordinates = self._whitened(self._outputs(points))
-        if isinstance(X, Tensor):
+        by_set_output = _get_output_config("transform", self)["dense"] != "default"
+        if isinstance(X, Tensor) and not by_set_output:
             return coordinates.to(X.device)
-        array = coordinates.cpu().numpy()
-        return wrap(array, output_kind(X, None), like=X, columns=list(self.get_feature_names_out()))
+        kind = "numpy" if by_set_output else output_kind(X, None)
+        columns = list(self.get_feature_names_out())
+        return wrap(coordinates.cpu().numpy(), kind, like=X, columns=columns)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """As :meth:`fit`, then :meth:`transform` of the same points."""
         return self.fit(X).transform(X)
-
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
-        """Names of the coordinates: "parametriclle0", "parametriclle1", ..."""
-        return np.array([f"parametriclle{i}" for i in range(self.n_components)], dtype=object)
 
     def forward(self, x: Tensor) -> Tensor:
         """Whitened coordinates (m, n_components) of points x (m, n_features), differentiable.
@@ -369,7 +400,7 @@ class ParametricLLE(nn.Module, BaseEstimator):
 
     # --- parts of a fit --------------------------------------------------------------------------
 
-    def _points(self, X: Any, least: int = 2) -> Tensor:
+    def _points(self, X: Any, *, reset: bool, least: int = 2) -> Tensor:
         if isinstance(X, Tensor):
             points = real("X", X, ndim=2)
             if points.requires_grad:
@@ -381,10 +412,12 @@ class ParametricLLE(nn.Module, BaseEstimator):
                 raise ValueError(f"X has shape {tuple(X.shape)}: there must be {least} points")
             if not bool(torch.isfinite(points).all()):
                 raise ValueError("X contains NaN or infinity: leave those rows out, or fill them")
-            return points
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            # Autograd saves no tensor for the backward pass that was made in inference mode.
+            return points.clone() if points.is_inference() else points
         if issparse(X):
             raise TypeError("X is sparse, and the encoder takes dense points: give X.toarray()")
-        array = to_host(as_points(X, estimator="ParametricLLE", least=least))
+        array = to_host(as_points(X, estimator=self, reset=reset, least=least))
         return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
     def _seed(self) -> int:
@@ -431,7 +464,8 @@ class ParametricLLE(nn.Module, BaseEstimator):
         inner = {k: copy.copy(v) if isinstance(v, dict) else v for k, v in vars(self).items()}
         object.__setattr__(bare, "__dict__", inner)
         bare._modules.pop("encoder_", None)
-        bare.__dict__.pop("history_", None)
+        for name in OF_THE_FIT:
+            bare.__dict__.pop(name, None)
         return bare
 
     def _build(self, points: Tensor, device: Any) -> None:
@@ -550,6 +584,7 @@ class ParametricLLE(nn.Module, BaseEstimator):
         optimizer.step()
         return loss.detach()
 
+    @_own_modes()
     def _outputs(self, points: Tensor) -> Tensor:
         network = self.encoder_
         with torch.no_grad(), _evaluating(network):
@@ -584,13 +619,43 @@ class ParametricLLE(nn.Module, BaseEstimator):
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        d = state_dict.get(prefix + "n_features_")
-        if d is not None and not self.__sklearn_is_fitted__():
-            shape = torch.empty(0, int(d)) if self.encoder is None else torch.zeros(1, int(d))
-            self._build(shape, self._device(shape))
-            self.encoder_.train(self.training)
-        self.__dict__.pop("history_", None)  # of another training
+        given = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        if given:  # else the state is of other modules, and torch says so if it is strict
+            # On another module: parameters are copied one by one, and a misfit would end halfway.
+            fitted = self if self.__sklearn_is_fitted__() else self._unloaded(given)
+            _check_state(fitted.state_dict(), given)
+            object.__setattr__(self, "__dict__", fitted.__dict__)
+            for name in OF_THE_FIT:
+                self.__dict__.pop(name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @_own_modes()
+    def _unloaded(self, state: dict[str, Any]) -> Self:
+        """Built for this state, which is not loaded yet."""
+        fitted = self._bare()
+        if state.get("n_features_") is not None:
+            d = int(state["n_features_"])
+            shape = torch.empty(0, d) if self.encoder is None else torch.zeros(1, d)
+            fitted._build(shape, self._device(shape))
+            fitted.encoder_.train(self.training)
+        return fitted
+
+
+def _check_state(expected: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise unless both have the same names and shapes."""
+
+    def shapes(state: dict[str, Any]) -> dict[str, Any]:
+        return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+
+    here, there = shapes(expected), shapes(given)
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise RuntimeError(
+                f"the state's {name} has shape {there.get(name, '(none: it is missing)')}, and "
+                f"this ParametricLLE's {here.get(name, '(none: it has no such tensor)')}: it takes "
+                "the state of one with the same encoder, hidden, n_components and features, as a "
+                "whole. Nothing of it was loaded."
+            )
 
 
 @full_precision
@@ -637,8 +702,10 @@ def _inverse(L: Tensor) -> Tensor:
 
 
 def _for(network: Any, points: Tensor) -> Tensor:
-    """The points in the network's dtype and on its device."""
-    return points.to(next(network.parameters(), torch.empty(0)))
+    """The points on the network's device and in its dtype, unless it standardises them first."""
+    like = next(network.parameters(), torch.empty(0))
+    first = next(module for module in network.modules() if not list(module.children()))
+    return points.to(like.device if isinstance(first, Standardize) else like)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ class NeighborhoodBatchSampler(Sampler):
     batch_size : int
         Seeds of a batch. The batch itself is longer by the seeds' neighbours.
     shuffle : bool, default=True
-        Whether seeds come in random order, another one for each epoch that :meth:`set_epoch` sets.
+        Whether seeds come in random order, another one in each epoch.
     drop_last : bool, default=False
         Whether what is over when all batches have ``batch_size`` seeds, on all replicas, is left
         out.
@@ -52,7 +52,9 @@ class NeighborhoodBatchSampler(Sampler):
     Attributes
     ----------
     epoch : int
-        The one that the next iteration is of.
+        The one that the last iteration was of, or that the next one is, if it is the first or
+        :meth:`set_epoch` was called. Else the next one counts on by itself, when its first batch is
+        drawn.
 
     Raises
     ------
@@ -98,6 +100,11 @@ class NeighborhoodBatchSampler(Sampler):
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
+        if not isinstance(idx, Tensor):
+            raise TypeError(
+                f"idx is a {type(idx).__name__}, and must be a tensor of integers: "
+                "torch.as_tensor(idx) makes one"
+            )
         self.idx = rows_of("the data", idx, "idx", idx).cpu()
         self.batch_size = _at_least("batch_size", batch_size, 1)
         self.shuffle = bool(shuffle)
@@ -110,6 +117,7 @@ class NeighborhoodBatchSampler(Sampler):
                 f"rank={rank} must be from 0 to {num_replicas - 1}: num_replicas={num_replicas}"
             )
         self.epoch = 0
+        self._begun = False  # whether an iteration is of this epoch
         if self.drop_last and not len(self):
             raise ValueError(
                 f"drop_last=True leaves no batch: batch_size={batch_size} must be at most "
@@ -119,6 +127,7 @@ class NeighborhoodBatchSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Take the order of this epoch from the next iteration on."""
         self.epoch = _at_least("epoch", epoch, 0)
+        self._begun = False
 
     def n_seeds(self, batch: int) -> int:
         """How many rows of this batch, counted from 0, are seeds: ``batch_size``, or what is left.
@@ -141,6 +150,9 @@ class NeighborhoodBatchSampler(Sampler):
 
     def batches(self) -> Iterator[Tensor]:
         """The batches of an iteration as tensors of rows (m,), int64."""
+        # Not before the first batch: a loader with workers makes an iterator that it does not use.
+        self.epoch += self._begun
+        self._begun = True
         seeds = self._seeds()
         for batch in range(len(self)):
             low = batch * self.batch_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 
 torch = pytest.importorskip("torch")
 
@@ -219,6 +221,22 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_s_generator_alone():
     assert np.array_equal(again, small(random_state=None).fit_transform(X))
 
 
+@pytest.mark.parametrize(
+    "mode",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)],
+)
+def test_the_modes_around_a_fit_do_not_matter(mode):
+    X = torch.from_numpy(sheet()).float()
+    one = small().fit(X)
+    with mode():
+        other = small().fit(X + 0)  # made in that mode
+        Y = other.transform(X)
+    assert other.loss_ == one.loss_
+    assert torch.equal(Y, one.transform(X))
+    other(X).sum().backward()
+    assert all(p.grad is not None for p in other.parameters())
+
+
 def test_gradients_flow(fitted):
     x = torch.from_numpy(sheet(20)).float().requires_grad_()
     model = copy.deepcopy(fitted)
@@ -260,6 +278,41 @@ def test_states_copies_and_pickles(encoder):
     assert not hasattr(other, "history_")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"hidden": (16, 16)},
+        {"hidden": (8,)},
+        {"n_components": 1},
+        {"encoder": nn.Sequential(Standardize(3), nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 2))},
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_state_that_does_not_fit_changes_nothing(other, nested):
+    X = sheet()
+    state = small(**other).fit(X).state_dict()
+    if "encoder" in other:  # the shapes are right, and a name is not there
+        del state["encoder_.1.bias"]
+    state = {"0." * nested + name: value for name, value in state.items()}
+    fresh, fitted = small(), small().fit(X)
+    Y, loss, history = fitted.transform(X), fitted.loss_, fitted.history_
+    for model in (fresh, fitted):
+        for strict in (True, False):
+            with pytest.raises(RuntimeError, match="Nothing of it was loaded"):
+                (nn.Sequential(model) if nested else model).load_state_dict(state, strict=strict)
+    assert not fresh.__sklearn_is_fitted__()
+    with pytest.raises(NotFittedError):
+        fresh.transform(X)
+    assert np.array_equal(fitted.transform(X), Y) and fitted.loss_ == loss
+    assert fitted.history_ is history
+
+
+def test_a_state_without_the_estimator_s_part_leaves_it_alone():
+    fresh = small()
+    nn.Sequential(fresh, nn.Linear(2, 1)).load_state_dict({"1.bias": torch.ones(1)}, strict=False)
+    assert not fresh.__sklearn_is_fitted__()
+
+
 def test_the_encoder_given_is_copied_and_its_training_starts_there():
     encoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1))
     before = copy.deepcopy(encoder.state_dict())
@@ -292,6 +345,33 @@ def test_what_comes_goes_out_of_the_same_kind():
     X.flags.writeable = False
     assert np.array_equal(small().fit_transform(X), Y)
     assert make_pipeline(StandardScaler(), small()).fit(X).transform(X).shape == (200, 2)
+
+
+def test_it_is_a_transformer_of_scikit_learn_s():
+    X = pd.DataFrame(sheet(), columns=list("abc"))
+    model = small().set_output(transform="pandas").fit(X)
+    assert get_tags(model).transformer_tags is not None
+    assert list(model.feature_names_in_) == list("abc")
+    for given in (X, X.to_numpy(), torch.from_numpy(X.to_numpy())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # no names
+            out = model.transform(given)
+        assert list(out.columns) == list(model.get_feature_names_out())
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.transform(X[list("cab")])
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        model.transform(torch.from_numpy(X.to_numpy()))
+    model.fit(X.to_numpy())
+    assert not hasattr(model, "feature_names_in_")
+    with pytest.raises(NotFittedError):
+        small().get_feature_names_out()
+
+
+def test_points_far_from_0_are_fitted_as_well():
+    X = sheet()
+    near, far = small().fit(X), small().fit(X + 2.0**20)
+    assert far.loss_ == pytest.approx(near.loss_, rel=1e-2)
+    np.testing.assert_allclose(far.transform(X + 2.0**20), near.transform(X), atol=1e-2)
 
 
 class Interrupting(nn.Module):

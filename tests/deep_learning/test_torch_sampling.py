@@ -36,11 +36,13 @@ def test_a_batch_is_its_seeds_and_their_other_neighbours(idx, batch_size, shuffl
     sampler = NeighborhoodBatchSampler(idx, batch_size, shuffle=shuffle)
     batches = list(sampler)
     assert len(batches) == len(sampler) == -(-N // batch_size)
+    sampler.set_epoch(0)
     for batch, seeds in zip(batches, seeds_of(sampler), strict=True):
         near = {int(j) for i in seeds for j in idx[i]}
         assert len(batch) == len(set(batch))
         assert set(batch[len(seeds) :]) == near - set(seeds)
         assert all(type(row) is int for row in batch)
+    sampler.set_epoch(0)
     drawn = [row for seeds in seeds_of(sampler) for row in seeds]
     assert sorted(drawn) == list(range(N))
     assert (drawn == list(range(N))) is not shuffle
@@ -64,7 +66,7 @@ def test_the_order_is_that_of_the_seed_and_the_epoch(idx):
     orders = [order(seed, epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
     assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
     sampler = NeighborhoodBatchSampler(idx, 20)
-    assert list(sampler) == list(sampler)  # an epoch is set, not counted
+    assert list(sampler) != list(sampler)
 
 
 @pytest.mark.parametrize("replicas", [2, 4, 7])
@@ -115,6 +117,23 @@ def test_a_loader_hands_out_what_the_loss_needs(x, idx, workers):
         )
     whole = locality_loss(x, (x, idx), w, normalize="none", reduction="sum")
     torch.testing.assert_close(total, whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_epochs_count_on_by_themselves(x, idx, workers):
+    sampler = NeighborhoodBatchSampler(idx, 20, seed=3)
+    loader = DataLoader(TensorDataset(torch.arange(N)), batch_sampler=sampler, num_workers=workers)
+    orders = [[rows.tolist() for (rows,) in loader] for _ in range(3)]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    for epoch in (2, 0, 1):
+        sampler.set_epoch(epoch)
+        assert list(sampler) == orders[epoch]
+    assert list(pickle.loads(pickle.dumps(sampler))) == orders[2] == list(sampler)
+
+
+def test_an_array_of_neighbours_is_called_one(idx):
+    with pytest.raises(TypeError, match="idx is a ndarray, and must be a tensor"):
+        NeighborhoodBatchSampler(idx.numpy(), 20)
 
 
 def test_copies_go_on_alike(idx):
