@@ -123,18 +123,24 @@ class Cleaner(TransformerMixin, BaseEstimator):
         X = _numbers(self, X, reset=True)
         imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(X)
         X = imputer.transform(X)
+        # Powers of two out of each column: squares of 1e-200 are 0, and of 1e200 infinite.
+        _, exponents = np.frexp(np.abs(X).max(axis=0))
+        X = np.ldexp(X, -exponents)
         varies = np.ptp(X, axis=0) > 0
         if not varies.any():
             raise ValueError(
                 f"X has {X.shape[1]} column(s), all constant among the training points "
                 f"(n_samples = {len(X)}): nothing tells these apart"
             )
-        kept = X[:, varies]
+        kept, exponents = X[:, varies], exponents[varies]
         mean, scale = np.zeros(kept.shape[1]), np.ones(kept.shape[1])
         if self.scale is not None:
-            mean, scale = kept.mean(axis=0), kept.std(axis=0)
+            mean, scale = (
+                np.ldexp(part, exponents) for part in (kept.mean(axis=0), kept.std(axis=0))
+            )
             if self.scale == "common":
-                scale[:] = np.sqrt(np.mean(scale**2))
+                largest = scale.max()
+                scale[:] = largest * np.sqrt(np.mean((scale / largest) ** 2))
         self.medians_, self.kept_ = imputer.statistics_, np.flatnonzero(varies)
         self.mean_, self.scale_ = mean, scale
         return self

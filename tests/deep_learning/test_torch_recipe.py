@@ -83,6 +83,19 @@ def test_a_common_scale_keeps_the_shape_of_the_cloud():
     assert np.array_equal(Cleaner(None).fit_transform(X), X)
 
 
+@pytest.mark.parametrize("scale", ["features", "common"])
+@pytest.mark.parametrize("factor", [2.0**-700, 2.0**700])
+def test_the_unit_of_measurement_does_not_matter(scale, factor):
+    """Powers of two round nothing; squares of these leave float64's range."""
+    X, _, _ = blobs()
+    Z = Cleaner(scale).fit_transform(X)
+    np.testing.assert_allclose(Cleaner(scale).fit_transform(X * factor), Z, rtol=1e-12)
+    # By the column, too.
+    X[:, 0] *= factor
+    moved = Cleaner().fit_transform(X)
+    assert moved.std(axis=0) == pytest.approx(1)
+
+
 def test_columns_of_nothing_or_constant_in_training_are_left_out_later_too():
     X = np.array([[1.0, 2.0, np.nan], [3.0, 2.0, np.nan], [0.0, 2.0, np.nan]])
     cleaner = Cleaner(None).fit(X)
