@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -278,8 +279,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         self
         """
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1")
+            _check_count(name, getattr(self, name))
         if y is not None:
             y = np.asarray(y)
         if y is not None and y.ndim == 2 and y.shape[1] > 1:
@@ -497,8 +497,7 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} must be one of {_listed(allowed)}"
                 )
         for name in ("n_neighbors", "n_components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1")
+            _check_count(name, getattr(self, name))
 
     def _fit(self, X: Any, y: Any) -> None:
         X = _numbers(self, X, reset=True)
@@ -658,6 +657,8 @@ def evaluate(
     parameters = classifier.get_params(deep=False)
     marks = "unlabeled" in parameters
     unlabeled = parameters.get("unlabeled")
+    if labels_per_class is not None:
+        _check_count("labels_per_class", labels_per_class)
     y, known = _labels(y, unlabeled)
     if not known.all():
         mark = f" {unlabeled!r}" if marks else " missing"
@@ -798,6 +799,13 @@ def _of_one_kind(labels: Array) -> Array:
         )
     plain = np.array(labels.tolist())
     return plain if plain.ndim == 1 else labels
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be an integer, at least 1")
+    if value < 1:
+        raise ValueError(f"{name}={value!r} must be at least 1")
 
 
 def _listed(names: tuple[Any, ...]) -> str:
