@@ -24,6 +24,7 @@ through linear neighborhoods. IEEE TKDE 20:55 (2008), equations 6 to 9.
 """
 
 # No `from __future__ import annotations`: torch reads the operators' schemas from the types.
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,12 @@ def propagate_labels(
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha!r} must be above 0 and below 1")
+    if n_classes is not None and (
+        not isinstance(n_classes, Integral) or isinstance(n_classes, bool)
+    ):
+        raise TypeError(
+            f"n_classes={n_classes!r} must be an integer, more than the largest label, or None"
+        )
     w = real("w", w)
     if w.ndim != 2 or 0 in w.shape:
         raise ValueError(
@@ -213,7 +220,7 @@ def _known(y: Any, mask: Tensor, w: Tensor, n_classes: int | None) -> Tensor:
         n_classes = high + 1
     elif n_classes <= high:
         raise ValueError(f"n_classes={n_classes!r} must be more than the largest label, {high}")
-    return torch.nn.functional.one_hot(y, n_classes).to(w.dtype) * mask[:, None]
+    return torch.nn.functional.one_hot(y, int(n_classes)).to(w.dtype) * mask[:, None]
 
 
 def _check_numbers(w: Tensor, y: Tensor) -> None:

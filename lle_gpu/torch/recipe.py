@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -123,18 +124,24 @@ class Cleaner(TransformerMixin, BaseEstimator):
         X = _numbers(self, X, reset=True)
         imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(X)
         X = imputer.transform(X)
+        # Powers of two out of each column: squares of 1e-200 are 0, and of 1e200 infinite.
+        _, exponents = np.frexp(np.abs(X).max(axis=0))
+        X = np.ldexp(X, -exponents)
         varies = np.ptp(X, axis=0) > 0
         if not varies.any():
             raise ValueError(
                 f"X has {X.shape[1]} column(s), all constant among the training points "
                 f"(n_samples = {len(X)}): nothing tells these apart"
             )
-        kept = X[:, varies]
+        kept, exponents = X[:, varies], exponents[varies]
         mean, scale = np.zeros(kept.shape[1]), np.ones(kept.shape[1])
         if self.scale is not None:
-            mean, scale = kept.mean(axis=0), kept.std(axis=0)
+            mean, scale = (
+                np.ldexp(part, exponents) for part in (kept.mean(axis=0), kept.std(axis=0))
+            )
             if self.scale == "common":
-                scale[:] = np.sqrt(np.mean(scale**2))
+                largest = scale.max()
+                scale[:] = largest * np.sqrt(np.mean((scale / largest) ** 2))
         self.medians_, self.kept_ = imputer.statistics_, np.flatnonzero(varies)
         self.mean_, self.scale_ = mean, scale
         return self
@@ -272,8 +279,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         self
         """
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1")
+            _check_count(name, getattr(self, name))
         if y is not None:
             y = np.asarray(y)
         if y is not None and y.ndim == 2 and y.shape[1] > 1:
@@ -361,7 +367,8 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
         labels of all training points: soft ones if it is an :class:`MLPHead`, else the likeliest
         class. Else it learns the labels of the labelled points.
     unlabeled : label or None, default=-1
-        What stands in y for no label. None: all points are labelled, and -1 is a class.
+        What stands in y for no label. None (or NaN): points whose label is missing, be it None, NaN
+        or pandas' NA; without such all points are labelled, and -1 is a class.
     random_state : int, RandomState instance or None, default=0
         Of the default head and of the embedding.
 
@@ -385,7 +392,8 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
     ------
     ValueError
         For parameters out of range, no labelled point, text labels of which one reads as
-        ``unlabeled`` does, infinity in X, or too few points for ``n_neighbors``.
+        ``unlabeled`` does, missing labels where ``unlabeled`` is another mark, labels of which some
+        are text, infinity in X, or too few points for ``n_neighbors``.
 
     Warns
     -----
@@ -489,19 +497,18 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} must be one of {_listed(allowed)}"
                 )
         for name in ("n_neighbors", "n_components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1")
+            _check_count(name, getattr(self, name))
 
     def _fit(self, X: Any, y: Any) -> None:
         X = _numbers(self, X, reset=True)
-        y, labelled = _labels(y, self.unlabeled)
-        check_consistent_length(X, y)
+        known, labelled = _labels(y, self.unlabeled)
+        check_consistent_length(X, labelled)
         if self.context != "none" and self.n_neighbors >= len(X):
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} must be less than the number of training points "
                 f"(n_samples = {len(X)})"
             )
-        self.classes_, codes = np.unique(y[labelled], return_inverse=True)
+        self.classes_, codes = np.unique(known, return_inverse=True)
         if len(self.classes_) == 1:
             warn_user(
                 f"All {int(labelled.sum())} labelled points are of one class, "
@@ -600,7 +607,7 @@ class Evaluation:
 
 
 def evaluate(
-    classifier: LocalContextClassifier,
+    classifier: Any,
     X: Any,
     y: Any,
     *,
@@ -612,8 +619,10 @@ def evaluate(
 
     Parameters
     ----------
-    classifier : LocalContextClassifier
-        A clone is fitted.
+    classifier : LocalContextClassifier, or another classifier
+        A clone is fitted. One without a parameter ``unlabeled``, as scikit-learn's are, and
+        pipelines, is fitted to the labelled points alone, and predicts the others: a baseline on
+        the same split and labels.
     X : array-like, data frame or tensor of shape (n, d)
     y : array-like or tensor of shape (n,)
         All labels.
@@ -645,29 +654,53 @@ def evaluate(
     >>> result.inductive > 0.9 and result.transductive > 0.9
     True
     """
-    y, known = _labels(y, classifier.unlabeled)
+    parameters = classifier.get_params(deep=False)
+    marks = "unlabeled" in parameters
+    unlabeled = parameters.get("unlabeled")
+    if labels_per_class is not None:
+        _check_count("labels_per_class", labels_per_class)
+    y, known = _labels(y, unlabeled)
     if not known.all():
+        mark = f" {unlabeled!r}" if marks else " missing"
         raise ValueError(
-            f"y has {int((~known).sum())} label(s) {classifier.unlabeled!r}, which mark points "
-            "without one: all labels are needed to count what is right"
+            f"y has {int((~known).sum())} label(s){mark}, which mark points without one: all "
+            "labels are needed to count what is right"
         )
     random = check_random_state(random_state)
     train, test = train_test_split(
         np.arange(len(y)), test_size=test_size, stratify=y, random_state=random
     )
     shown = _kept(y[train], labels_per_class, random)
-    given = y[train].astype(np.result_type(y, np.asarray(classifier.unlabeled)), copy=True)
-    if not shown.all():
-        given[~shown] = classifier.unlabeled
-    fitted = clone(classifier).fit(_safe_indexing(X, train), given)
-    right = fitted.transduction_[~shown] == y[train][~shown]
+    hidden = train[~shown]
+    if marks:
+        fitted = clone(classifier).fit(
+            _safe_indexing(X, train), _marked(y[train], shown, unlabeled)
+        )
+    else:
+        fitted = clone(classifier).fit(_safe_indexing(X, train[shown]), y[train[shown]])
+    if len(hidden) == 0:
+        transductive = float("nan")
+    else:
+        given = fitted.transduction_[~shown] if marks else fitted.predict(_safe_indexing(X, hidden))
+        transductive = float(np.mean(given == y[hidden]))
     return Evaluation(
         inductive=float(np.mean(fitted.predict(_safe_indexing(X, test)) == y[test])),
-        transductive=float(right.mean()) if len(right) else float("nan"),
+        transductive=transductive,
         n_labeled=int(shown.sum()),
-        n_hidden=int((~shown).sum()),
+        n_hidden=len(hidden),
         n_test=len(test),
     )
+
+
+def _marked(y: Array, shown: NDArray[np.bool_], unlabeled: Any) -> Array:
+    """The labels that are shown, and the mark in place of the others."""
+    mark = np.asarray(unlabeled)
+    # Numbers beside text would become text.
+    same = mark.dtype.kind == y.dtype.kind
+    marked = y.astype(np.result_type(y, mark) if same else object, copy=True)
+    if not shown.all():
+        marked[~shown] = unlabeled
+    return marked
 
 
 def _kept(y: Array, labels_per_class: int | None, random: Any) -> NDArray[np.bool_]:
@@ -713,28 +746,66 @@ def _numbers(estimator: Any, X: Any, *, reset: bool) -> Float:
 
 
 def _labels(y: Any, unlabeled: Any) -> tuple[Array, NDArray[np.bool_]]:
-    """Labels as an array (n,), and where there are any."""
+    """The labels of the points that have one, and which of the n points these are."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = y.detach().cpu().numpy() if kind_of(y) == "torch" else np.asarray(to_host(y))
     y = column_or_1d(y, warn=True)
-    if unlabeled is None:
-        labelled = np.ones(len(y), dtype=bool)
-    elif unlabeled != unlabeled:  # NaN
-        labelled = ~np.isnan(y)
-    elif y.dtype.kind in "US" and not isinstance(unlabeled, str):
-        if (y == str(unlabeled)).any():
-            raise ValueError(
-                f"y is text, and has {str(unlabeled)!r}, where unlabeled={unlabeled!r} is not "
-                f"text: use unlabeled={str(unlabeled)!r} if these have no label, or unlabeled=None"
-            )
-        labelled = np.ones(len(y), dtype=bool)
-    else:
-        labelled = np.asarray(y != unlabeled)
+    missing, by_gaps = _missing(y), _is_missing(unlabeled)
+    if missing.any() and not by_gaps:
+        raise ValueError(
+            f"y has {int(missing.sum())} missing label(s), and unlabeled={unlabeled!r} is another "
+            f"mark: use unlabeled=None if points without a label are meant, or write {unlabeled!r} "
+            "there"
+        )
+    # As objects, since text and numbers are otherwise not compared one by one.
+    labelled = ~missing if by_gaps else np.asarray(y.astype(object) != unlabeled, dtype=bool)
     if not labelled.any():
         raise ValueError(f"y is {unlabeled!r} at all {len(y)} points: at least one needs a label")
-    check_classification_targets(y[labelled])
-    return y, labelled
+    known = _of_one_kind(y[labelled])
+    if known.dtype.kind in "US" and not (by_gaps or isinstance(unlabeled, str)):
+        mark = str(unlabeled)
+        if (known == mark).any():
+            raise ValueError(
+                f"y is text, and has {mark!r}, where unlabeled={unlabeled!r} is not text: use "
+                f"unlabeled={mark!r} if these have no label, or unlabeled=None"
+            )
+    check_classification_targets(known)
+    return known, labelled
+
+
+def _missing(y: Array) -> NDArray[np.bool_]:
+    """Where there is no label at all: None, NaN, NaT, or pandas' NA."""
+    if y.dtype.kind != "O":
+        return np.asarray(y != y)
+    return np.array([_is_missing(label) for label in y], dtype=bool)
+
+
+def _is_missing(label: Any) -> bool:
+    # pandas' NA is neither equal to itself nor different from it.
+    return label is None or type(label).__name__ == "NAType" or bool(np.all(label != label))
+
+
+def _of_one_kind(labels: Array) -> Array:
+    """Labels in an array of objects as text, or as numbers."""
+    if labels.dtype.kind != "O":
+        return labels
+    text = [isinstance(label, str) for label in labels]
+    if any(text) and not all(text):
+        raise ValueError(
+            f"y has text ({labels[text.index(True)]!r}) and labels that are none "
+            f"({labels[text.index(False)]!r}): use one kind, and let unlabeled be what stands for "
+            "no label"
+        )
+    plain = np.array(labels.tolist())
+    return plain if plain.ndim == 1 else labels
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be an integer, at least 1")
+    if value < 1:
+        raise ValueError(f"{name}={value!r} must be at least 1")
 
 
 def _listed(names: tuple[Any, ...]) -> str:

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits, make_blobs  # noqa: E402
 from sklearn.impute import SimpleImputer  # noqa: E402
 from sklearn.linear_model import LogisticRegression, RidgeClassifier  # noqa: E402
 from sklearn.model_selection import GridSearchCV  # noqa: E402
+from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
@@ -80,6 +81,19 @@ def test_a_common_scale_keeps_the_shape_of_the_cloud():
     np.testing.assert_allclose(ratio, ratio[0])
     assert Z.var(axis=0).mean() == pytest.approx(1)
     assert np.array_equal(Cleaner(None).fit_transform(X), X)
+
+
+@pytest.mark.parametrize("scale", ["features", "common"])
+@pytest.mark.parametrize("factor", [2.0**-700, 2.0**700])
+def test_the_unit_of_measurement_does_not_matter(scale, factor):
+    """Powers of two round nothing; squares of these leave float64's range."""
+    X, _, _ = blobs()
+    Z = Cleaner(scale).fit_transform(X)
+    np.testing.assert_allclose(Cleaner(scale).fit_transform(X * factor), Z, rtol=1e-12)
+    # By the column, too.
+    X[:, 0] *= factor
+    moved = Cleaner().fit_transform(X)
+    assert moved.std(axis=0) == pytest.approx(1)
 
 
 def test_columns_of_nothing_or_constant_in_training_are_left_out_later_too():
@@ -269,6 +283,72 @@ def test_labels_of_text_and_other_marks():
     assert list(signs.classes_) == [-1, 1]
 
 
+@pytest.mark.parametrize("unlabeled", [-1, None, np.nan, "none"])
+def test_evaluate_hides_labels_of_any_kind_by_any_mark(unlabeled):
+    """Text, numbers and either mark: the same points are right."""
+    X, y, _ = blobs()
+    expected = evaluate(classifier(), X, y, labels_per_class=5)
+    for labels in (y, np.array(["c0", "c1", "c2"])[y], y + 0.0):
+        if unlabeled == "none" and labels.dtype.kind != "U":
+            continue
+        assert evaluate(classifier(unlabeled=unlabeled), X, labels, labels_per_class=5) == expected
+
+
+@pytest.mark.parametrize("labels_per_class", [5, None])
+def test_evaluate_fits_baselines_to_the_labelled_points_alone(labels_per_class, monkeypatch):
+    X, y, _ = blobs()
+    seen = []
+    fit = KNeighborsClassifier.fit
+    monkeypatch.setattr(
+        KNeighborsClassifier, "fit", lambda self, X, y: (seen.append((X, y)), fit(self, X, y))[1]
+    )
+    names = np.array(["ant", "bee", "cat"])[y]
+    baseline = KNeighborsClassifier(3)
+    result = evaluate(baseline, X, names, labels_per_class=labels_per_class)
+    assert not hasattr(baseline, "classes_")
+    ((points, given),) = seen
+    train, test = _split(y)
+    rows = np.array([int(np.flatnonzero((point == X).all(axis=1))[0]) for point in points])
+    assert set(rows) <= set(train)
+    assert np.array_equal(given, names[rows])
+    assert len(rows) == result.n_labeled == (15 if labels_per_class else len(train))
+    model = fit(KNeighborsClassifier(3), points, given)
+    assert result.inductive == model.score(X[test], names[test])
+    hidden = np.setdiff1d(train, rows)
+    if labels_per_class:
+        assert result.transductive == model.score(X[hidden], names[hidden])
+    else:
+        assert np.isnan(result.transductive)
+
+
+def test_missing_labels_of_every_kind_mark_points_without_one():
+    pd = pytest.importorskip("pandas")
+    X, _, given = blobs()
+    names = np.array(["ant", "bee", "cat"])
+    expected = classifier().fit(X, given).transduction_
+    gaps = [None if label < 0 else label for label in given.tolist()]
+    text = [None if label is None else names[label] for label in gaps]
+    numbers = [
+        np.array([np.nan if label is None else label for label in gaps], dtype=object),
+        np.where(given < 0, np.nan, given),
+        np.array(gaps, dtype=object),
+        pd.Series(gaps, dtype="Int64"),
+    ]
+    texts = [np.array(text, dtype=object), pd.Series(text), pd.Series(text, dtype="string")]
+    for unlabeled in (None, np.nan, pd.NA):
+        for labels in numbers:
+            model = classifier(unlabeled=unlabeled).fit(X, labels)
+            assert np.array_equal(model.transduction_, expected)
+        for labels in texts:
+            model = classifier(unlabeled=unlabeled).fit(X, labels)
+            assert np.array_equal(model.transduction_, names[expected])
+    for labels in numbers + texts:
+        with pytest.raises(ValueError, match="missing label.* unlabeled=-1 .*use unlabeled=None"):
+            classifier().fit(X, labels)
+    with pytest.raises(ValueError, match="y has text .'ant'. and labels that are none .0."):
+        classifier().fit(X, np.array([0, "ant", -1] * 40, dtype=object))
+
+
 def test_missing_values_in_training_and_later():
     X, _, given = blobs()
     X[::9, 0] = np.nan
@@ -335,6 +415,14 @@ GOOD = blobs()
 def test_bad_input(options, X, y, message):
     with pytest.raises(ValueError, match=message):
         LocalContextClassifier(**options).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["n_neighbors", "n_components"])
+@pytest.mark.parametrize("value", [5.5, "5", True, None])
+def test_counts_are_integers(name, value):
+    with pytest.raises(TypeError, match=f"{name}={value!r} must be an integer, at least 1"):
+        LocalContextClassifier(**{name: value}).fit(*GOOD[::2])
+    LocalContextClassifier(**{name: np.int64(5)}).fit(*GOOD[::2])
 
 
 def test_bad_input_of_evaluate_and_the_head():
