@@ -192,8 +192,8 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     loss_ : float
         Their sum, tr(Y^T M Y) / n. The least there is, for any Y, is ``reconstruction_error_`` of
         :class:`lle_gpu.LocallyLinearEmbedding` with the same neighbours and ``reg`` (if
-        ``weights_method="affine"``): compare the two. Expect loss_ above it,
-        several times it is common, and no warning says so: an encoder cannot follow what is not
+        ``weights_method="affine"``): compare the two. Expect loss_ above it, also
+        by a multiple of it, and no warning says so: an encoder cannot follow what is not
         smooth, and training ends when the loss falls slowly (``tol``). A wider encoder or a smaller
         ``tol`` comes nearer; for new points nearer need not be better.
     history_ : ndarray of shape (n_epochs,)

@@ -24,7 +24,6 @@ through linear neighborhoods. IEEE TKDE 20:55 (2008), equations 6 to 9.
 """
 
 # No `from __future__ import annotations`: torch reads the operators' schemas from the types.
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.progress import note
-from lle_gpu.torch.checks import real, rows_of, same_kind
+from lle_gpu.torch.checks import count, real, rows_of, same_kind
 from lle_gpu.torch.host import HostSolver
 from lle_gpu.torch.ops import weighted_dots, weighted_scatter, weighted_sums
 
@@ -139,12 +138,8 @@ def propagate_labels(
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha!r} must be above 0 and below 1")
-    if n_classes is not None and (
-        not isinstance(n_classes, Integral) or isinstance(n_classes, bool)
-    ):
-        raise TypeError(
-            f"n_classes={n_classes!r} must be an integer, more than the largest label, or None"
-        )
+    if n_classes is not None:
+        n_classes = count("n_classes", n_classes)
     w = real("w", w)
     if w.ndim != 2 or 0 in w.shape:
         raise ValueError(

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +43,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.exceptions import warn_user
 from lle_gpu.kinds import is_frame, kind_of, to_host, unwrap
+from lle_gpu.torch.checks import count
 from lle_gpu.torch.functional import reconstruct
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.propagation import propagate_labels
@@ -802,9 +802,7 @@ def _of_one_kind(labels: Array) -> Array:
 
 
 def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} must be an integer, at least 1")
-    if value < 1:
+    if count(name, value) < 1:
         raise ValueError(f"{name}={value!r} must be at least 1")
 
 

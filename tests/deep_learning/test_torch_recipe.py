@@ -420,7 +420,7 @@ def test_bad_input(options, X, y, message):
 @pytest.mark.parametrize("name", ["n_neighbors", "n_components"])
 @pytest.mark.parametrize("value", [5.5, "5", True, None])
 def test_counts_are_integers(name, value):
-    with pytest.raises(TypeError, match=f"{name}={value!r} must be an integer, at least 1"):
+    with pytest.raises(TypeError, match=f"{name}={value!r} must be an integer"):
         LocalContextClassifier(**{name: value}).fit(*GOOD[::2])
     LocalContextClassifier(**{name: np.int64(5)}).fit(*GOOD[::2])
 
