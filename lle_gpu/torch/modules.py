@@ -122,7 +122,8 @@ class BarycentricProjection(nn.Module):
 
         Returns
         -------
-        Tensor of shape (..., *values.shape[1:])
+        Tensor
+            Of x's leading shape and a value's own.
         """
         flat = _flattened("x", x, self.bank)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
