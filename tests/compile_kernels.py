@@ -100,9 +100,12 @@ def compile_source(source: str, names: Sequence[str], architecture: str) -> list
 
 
 def register_all() -> None:
-    """Import every module of lle_gpu: those that launch kernels register what they ask for."""
+    """Import every module of lle_gpu: those that launch kernels register what they ask for.
+
+    lle_gpu.torch, which launches none itself, needs PyTorch, and is left out.
+    """
     for module in pkgutil.walk_packages(lle_gpu.__path__, "lle_gpu."):
-        if "__main__" not in module.name:
+        if "__main__" not in module.name and not module.name.startswith("lle_gpu.torch"):
             importlib.import_module(module.name)
 
 
