@@ -281,7 +281,7 @@ def _results(pool: ProcessPoolExecutor, tasks: list[Task]) -> Iterator[Record]:
     try:
         for future in as_completed(futures):
             yield future.result()
-    except BaseException:
+    except BaseException:  # Ctrl-C and a reader that stops, too: no task begins behind their backs
         pool.shutdown(wait=False, cancel_futures=True)
         raise
 

@@ -51,8 +51,9 @@ ATTEMPTS = {
 # Bytes that an entry of its factors takes at the peak: not measured yet. Its supernodes have 8 and
 # few indices; what it works in comes beside that.
 BYTES_PER_NONZERO = 12.0
-# Of ordering, for an entry of M and of B (which is ordered as B + B^T), on 16 cores of the host of
-# an H200: 0.68 s for M of 100,000 points, 0.33 and 4.5 s for B of 100,000 and a million.
+# Of ordering, for an entry of M and of B (which is ordered as B + B^T): nearly all of the stage
+# "factor" in benchmarks/results/h200-2026-11-28.json, on 16 cores: 0.7 s for M of 100,000 points,
+# 0.4 and 5 s for B of 100,000 and a million.
 ORDERING_SECONDS = {False: 1.5e-7, True: 3e-7}
 # Its tree of separators has 2^levels - 1 nodes; it gives the tree to who names that size exactly.
 MOST_LEVELS = 24

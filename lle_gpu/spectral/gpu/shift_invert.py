@@ -49,9 +49,10 @@ __all__ = ["HostInverse", "Plan", "SquareInverse", "SymmetricInverse", "analyse"
 
 Float = NDArray[np.float64]
 
-# Nodes of the pieces from which cuDSS's fill is predicted, which uses no order of the host's. With
-# a quarter of the usual nodes the same to 25 % on rolls and cubes, and a third of the time, which
-# would be as much as that of the factors.
+# Nodes of the pieces from which cuDSS's fill is predicted, which uses no order of the host's: a
+# quarter of the usual number, for what those take is as much as cuDSS's order and factors. On a
+# roll, and cubes of three and five dimensions, nonzeros are within 20 % of what the larger pieces
+# say, arithmetic within a factor of 1.7.
 PIECE = 1 << 12
 
 
