@@ -11,7 +11,7 @@ starts; that time is told apart. Seconds are by the clock and, in brackets, of a
 together, which other programs disturb less.
 
 100,000 vectors take some five minutes on two cores. Of all 400,000 the exact search alone takes
-seven.
+four.
 """
 
 from __future__ import annotations

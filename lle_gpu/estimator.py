@@ -86,7 +86,7 @@ default="auto"
         search on the GPU, those before them on the CPU; "auto" is the best one there is on the
         device. "faiss" (extra ``[faiss]``, Euclidean only) is exact as the others are.
         "pynndescent" (extra ``[pynndescent]``, metrics by name) is approximate: it misses some
-        neighbours, also in :meth:`transform`, and saves time from some 100,000 points on. What
+        neighbours, also in :meth:`transform`, and saves time beyond some 100,000 points. What
         ``spectrum_`` certifies is then the eigenproblem of the neighbours that were found.
     random_state : int, RandomState instance or None, default=None
         Start of the Lanczos iteration, and seed of pynndescent. None is a fixed start, so that the
