@@ -199,8 +199,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(markdown(_read(options.report, "--report")))
             return 0
         if options.plot is not None:
-            source, picture = map(Path, options.plot)
-            plot.draw(_read(source, "--plot")).savefig(picture, dpi=150)
+            *sources, picture = map(Path, options.plot)
+            if not sources:
+                raise ValueError(f"--plot needs records and, last, a picture, got {picture} alone")
+            drawn = plot.draw(*(_read(source, "--plot") for source in sources))
+            drawn.savefig(picture, dpi=150)
             return 0
         path, record = _record(options)
     except ValueError as error:
@@ -402,7 +405,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="print the tables of a record and stop"
     )
-    parser.add_argument("--plot", nargs=2, metavar=("RECORD", "PNG"), help="draw a record and stop")
+    parser.add_argument(
+        "--plot", nargs="+", metavar="FILE", help="draw records in a picture, the last, and stop"
+    )
     return parser
 
 

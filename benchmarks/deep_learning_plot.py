@@ -1,4 +1,4 @@
-"""The picture of a record of ``benchmarks.deep_learning``: dots with their intervals."""
+"""The picture of records of ``benchmarks.deep_learning``: dots with their intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOKS = {
 OURS = "#f0f0f0"
 
 
-def draw(record: dict[str, Any]) -> Any:
+def draw(*records: dict[str, Any]) -> Any:
     """A panel for each (data, labels): a row for each method, a dot for each setting.
 
     The locally linear methods' rows are shaded; the dashed lines are raw features.
@@ -25,9 +25,9 @@ def draw(record: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    found = cells(record)
+    found = [cell for record in records for cell in cells(record)]
     if not found:
-        raise ValueError("the record has no results to draw: measure first, or --resume")
+        raise ValueError("there are no results to draw: measure first, or --resume")
     data = list(dict.fromkeys(cell.data for cell in found))
     labels = list(dict.fromkeys(cell.labels for cell in found))
     shown = {line.method: line.title for cell in found for line in cell.lines}

@@ -348,6 +348,17 @@ class TestCommand:
         assert benchmark.main(["--plot", str(run[0]), str(tmp_path / "out.png")]) == 0
         assert (tmp_path / "out.png").stat().st_size > 1000
 
+    def test_a_picture_of_two_records_has_a_row_of_panels_for_each_data(self, run):
+        record = json.loads(run[0].read_text())
+        other = json.loads(run[0].read_text().replace('"digits"', '"mnist-5k"'))
+        panels = [ax.get_title(loc="left") for ax in deep_learning_plot.draw(record, other).axes]
+        assert panels == [
+            "digits, 1 label a class",
+            "digits, all labels",
+            "mnist-5k, 1 label a class",
+            "mnist-5k, all labels",
+        ]
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
@@ -356,7 +367,9 @@ class TestCommand:
             (["--report", "RECORD", "--labels", "1"], None),
             (["--json", "RECORD", "--resume", "--labels", "5"], "labels=[1, 'all'], and now"),
             (["--report", "OTHER"], "is not a record of benchmarks.deep_learning"),
-            (["--plot", "EMPTY", "x.png"], "has no results to draw"),
+            (["--plot", "EMPTY", "x.png"], "no results to draw"),
+            (["--plot", "x.png"], "--plot needs records and, last, a picture, got x.png alone"),
+            (["--plot", "RECORD", "OTHER"], "is not supported"),
         ],
     )
     def test_arguments(self, run, tmp_path, capsys, arguments, said):
