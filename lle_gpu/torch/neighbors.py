@@ -6,6 +6,7 @@ batch. Not differentiable: neighbours are constant between ties.
 
 # No `from __future__ import annotations`: torch reads the operators' schemas from the types.
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from lle_gpu.torch import cuda
 from lle_gpu.torch.checks import checked, count, points, real
 
 __all__ = ["knn"]
+
+# Up to a batch's worth of points, starting threads costs more than they save.
+ONE_THREAD_POINTS = 512
 
 # The search in a bank (tree, norms) for as long as the tensor lives and is not written to.
 _searches: Any = WeakTensorKeyDictionary()
@@ -150,10 +154,16 @@ def _check_finite(name: str, points: Tensor) -> None:
 
 
 def _on_cpu(bank: Tensor) -> Callable[[Tensor | None, int], Tensor]:
-    engine = NeighborSearch(bank.detach().contiguous().numpy(), 1, n_jobs=torch.get_num_threads())
+    X = bank.detach().contiguous().numpy()
+
+    @cache
+    def engine(n_jobs: int) -> NeighborSearch:
+        return NeighborSearch(X, 1, n_jobs=n_jobs)
 
     def search(x: Tensor | None, k: int) -> Tensor:
         queries = None if x is None else x.detach().contiguous().numpy()
-        return torch.from_numpy(engine.kneighbors(queries, k, return_distance=False))
+        few = max(len(X), 0 if queries is None else len(queries)) <= ONE_THREAD_POINTS
+        jobs = 1 if few else torch.get_num_threads()
+        return torch.from_numpy(engine(jobs).kneighbors(queries, k, return_distance=False))
 
     return search

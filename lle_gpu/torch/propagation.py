@@ -52,6 +52,8 @@ METHODS = ("clamped", "lnp")
 RIDGE, SINGULAR = 1e-9, 1e13
 # Rows named in a message.
 SHOWN = 8
+# Products of weights are to be numbers.
+LARGEST_WEIGHT = 1e100
 
 
 def propagate_labels(
@@ -226,6 +228,13 @@ def _check_numbers(w: Tensor, y: Tensor) -> None:
                 f"{name} has NaN or infinity in {int(wrong.sum())} rows "
                 f"({_listed(wrong.numpy())}): label propagation needs numbers"
             )
+    largest = float(w.detach().abs().amax()) if w.numel() else 0.0
+    if largest > LARGEST_WEIGHT:
+        raise ValueError(
+            f"w has weights of up to {largest:.3g} in size, and may have {LARGEST_WEIGHT:.0e}: "
+            "those of barycentric_weights sum to 1 and are seldom more than 1; a larger reg keeps "
+            "them small"
+        )
 
 
 def _check_nonnegative(w: Tensor, alpha: float) -> None:

@@ -311,6 +311,7 @@ NAN[[3, 7]] = float("nan")
         ({"w": GOOD["w"][:0], "idx": GOOD["idx"][:0]}, ValueError, "neither of them 0"),
         ({"w": GOOD["w"][:, :0], "idx": GOOD["idx"][:, :0]}, ValueError, "neither of them 0"),
         ({"w": NAN}, ValueError, r"w has NaN or infinity in 2 rows \(3, 7\)"),
+        ({"w": GOOD["w"].double() * 1e200}, ValueError, r"w has weights of up to \S+ in size"),
         ({"w": -GOOD["w"], "method": "lnp"}, ValueError, "w has negative weights"),
         ({"w": 2 * GOOD["w"], "method": "lnp"}, ValueError, "w has a row that sums to 2"),
         ({"idx": GOOD["idx"] + 1}, IndexError, "idx has 60, and must have rows of w, from 0 to 59"),
