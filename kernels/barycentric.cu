@@ -43,32 +43,29 @@
 // load/store unit, of 420 to the floor and 840 to its double.
 #include "compat.cuh"
 
-// A tile of Z is 64 bytes of each row: two sectors of memory a load, four chunks of 16 bytes in
-// shared memory.
-template <typename S> constexpr int tile_columns = 64 / sizeof(S);
 template <typename S> constexpr int chunk_columns = 16 / sizeof(S);
-constexpr int ROW_BYTES = 64;
-constexpr int WARPS = 4;  // in a block of barycentric_warp
+constexpr int WARPS = 2;  // in a block of barycentric_warp
 
 template <typename T, int V> struct __align__(V * sizeof(T)) Vector { T v[V]; };
 template <typename S> using Chunk = Vector<S, chunk_columns<S>>;
 
-// Where a byte of row `row` of a tile is. Two rows fill the 32 banks, and their eight chunks stand
-// in an order (by exclusive or) that is another for other pairs of rows and other points of a warp.
-// So the eight lanes that a 16-byte load serves at once meet all banks, whether they read one chunk
-// of eight rows or of the same row of eight points.
-__device__ __forceinline__ unsigned place(int row, unsigned order, unsigned byte) {
-  return (row >> 1) * (2 * ROW_BYTES) + (((row & 1) * ROW_BYTES + byte) ^ order << 4);
-}
-
-// The order in the tile of a warp's g-th point. Eight rows of one point are told apart by row >> 1;
-// two points with four rows each, four with two, and one row of eight points by the bits of g.
-__device__ __forceinline__ unsigned order_of(int g, int row) {
-  return (row >> 1 & 3) ^ ((g & 1) << 1 | (g >> 1 & 1) | (g & 4));
-}
-
 template <typename S> __device__ __forceinline__ Chunk<S> chunk_at(const unsigned char* tile) {
   return *reinterpret_cast<const Chunk<S>*>(tile);
+}
+
+template <typename T, int V>
+__device__ __forceinline__ Vector<T, V> load(const T* row, int column, int columns) {
+  Vector<T, V> part = {};
+  if (column < columns) part = *reinterpret_cast<const Vector<T, V>*>(row + column);
+  return part;
+}
+
+template <typename S, typename T, int V>
+__device__ __forceinline__ Vector<S, V> difference(const Vector<T, V>& a, const Vector<T, V>& b) {
+  Vector<S, V> z;
+#pragma unroll
+  for (int v = 0; v < V; ++v) z.v[v] = S(a.v[v]) - S(b.v[v]);
+  return z;
 }
 
 // Whether a trace is far enough from underflow and overflow for its parts to have all their digits.
@@ -86,41 +83,6 @@ template <int L, typename S> __device__ __forceinline__ S group_sum(S v) {
 #pragma unroll
   for (int o = L / 2; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o, L);
   return v;
-}
-
-// Eight lanes load a row's tile together, a part each: tile_columns / 8 columns, V at a time (V > 1
-// needs rows aligned to it), zeros past the last column. `mine` is the lane's first column in row
-// 0, `left` the columns from it on.
-template <typename S> constexpr int part_columns = tile_columns<S> / 8;
-template <typename S> struct Part { S v[part_columns<S>]; };
-
-template <typename S, int V, typename T>
-__device__ __forceinline__ Part<S> load_part(const T* mine, unsigned row, int d, int left) {
-  const unsigned long long bytes = (unsigned long long)row * unsigned(d * sizeof(T));
-  const unsigned char* const at = reinterpret_cast<const unsigned char*>(mine) + bytes;
-  Part<S> part;
-#pragma unroll
-  for (int u = 0; u < part_columns<S>; u += V) {
-    Vector<T, V> in = {};
-    if (8 * u < left) in = reinterpret_cast<const Vector<T, V>*>(at)[8 * u / V];
-#pragma unroll
-    for (int v = 0; v < V; ++v) part.v[u + v] = S(in.v[v]);
-  }
-  return part;
-}
-
-// neighbor - point, into row `row` of a tile of Z.
-template <int V, typename S>
-__device__ __forceinline__ void store_difference(const Part<S>& neighbor, const Part<S>& point,
-                                                 unsigned char* tile, int row, unsigned order) {
-#pragma unroll
-  for (int u = 0; u < part_columns<S>; u += V) {
-    Vector<S, V> z;
-#pragma unroll
-    for (int v = 0; v < V; ++v) z.v[v] = neighbor.v[u + v] - point.v[u + v];
-    const unsigned byte = (8 * u + threadIdx.x % 8 * V) * sizeof(S);
-    *reinterpret_cast<Vector<S, V>*>(tile + place(row, order, byte)) = z;
-  }
 }
 
 __device__ __forceinline__ void store_weight(double* __restrict__ W, long long i, int j, int k,
@@ -159,19 +121,21 @@ __device__ __forceinline__ bool solve_in_lanes(S (&a)[R][K], S (&x)[R], int r, i
     y[b] = S(1);
     x[b] = inverse[b] = S(0);
 #pragma unroll
-    for (int c = b * L; c < (b + 1) * L; ++c)
-      if (c == r + b * L) a[b][c] += ridge;
+    for (int c = 0; c < K; ++c)
+      // (For a branch here the compiler would make an index of r, and put all of a into memory.)
+      if (c / L == b) a[b][c] += c == r + b * L ? ridge : S(0);
   }
 #pragma unroll
   for (int p = 0; p < K; ++p) {
-    if (p >= k) break;
+    if (p >= k) continue;
     const S pivot = __shfl_sync(ALL, a[p / L][p], p % L, L);
     const S yp = __shfl_sync(ALL, y[p / L], p % L, L);
     failed = failed || !(pivot > least);
     const S inv = reciprocal(pivot);
     S factor[R];
 #pragma unroll
-    for (int b = p / L; b < R; ++b) {
+    for (int b = 0; b < R; ++b) {
+      if (b < p / L) continue;
       const int row = r + b * L;
       if (row == p) inverse[b] = inv;
       if (row <= p) a[b][p] = S(0);
@@ -179,10 +143,12 @@ __device__ __forceinline__ bool solve_in_lanes(S (&a)[R][K], S (&x)[R], int r, i
       y[b] = fma(-factor[b], yp, y[b]);
     }
 #pragma unroll
-    for (int c = p + 1; c < K; ++c) {
+    for (int c = 0; c < K; ++c) {
+      if (c <= p) continue;
       const S u = __shfl_sync(ALL, a[c / L][p], c % L, L);
 #pragma unroll
-      for (int b = c / L; b < R; ++b) a[b][c] = fma(-factor[b], u, a[b][c]);
+      for (int b = 0; b < R; ++b)
+        if (b >= c / L) a[b][c] = fma(-factor[b], u, a[b][c]);
     }
   }
 #pragma unroll
@@ -190,31 +156,59 @@ __device__ __forceinline__ bool solve_in_lanes(S (&a)[R][K], S (&x)[R], int r, i
     if (p >= k) continue;
     S s = S(0);
 #pragma unroll
-    for (int b = p / L; b < R; ++b) s = fma(a[b][p], x[b], s);
+    for (int b = 0; b < R; ++b)
+      if (b >= p / L) s = fma(a[b][p], x[b], s);
     s = group_sum<L>(s);
     if (r == p % L) x[p / L] = (y[p / L] - s) * inverse[p / L];
   }
   return failed;
 }
 
-// K (8, 16, 32) bounds k. A point has L = K / R lanes, so a warp has Q = 32 / L points. Eight lanes
-// load a neighbour's tile together; then each lane multiplies its R rows by all rows of its point
-// up to the last of its own block of L, which shared memory gives to all lanes of the point at
-// once. For a chunk of C columns that is K + R loads and C R (R + 1) / 2 L multiplications.
-template <typename T, typename S, int K, int R, int V>
-__global__ void __launch_bounds__(WARPS * 32)
+// How a warp loads rows of up to P chunks: LANES of it a row, V columns at a time, in PARTS.
+__host__ __device__ constexpr int power_of_two(int least) {
+  int power = 1;
+  while (power < least && power < 32) power *= 2;
+  return power;
+}
+template <typename S, int V, int P> struct Loads {
+  static constexpr int COLUMNS = P * chunk_columns<S>;
+  static constexpr int LANES = power_of_two((COLUMNS + V - 1) / V);
+  static constexpr int PARTS = (COLUMNS + LANES * V - 1) / (LANES * V);
+  static constexpr int AT_ONCE = 32 / LANES;  // rows
+};
+
+// Bytes from a point's tile to the next: K rows of P chunks, P odd, so that eight rows of a chunk lie
+// in all 32 banks; and where eight lanes have more than one point, so many chunks more that the
+// points' rows lie in others.
+__host__ __device__ constexpr int tile_bytes(int K, int R, int P) {
+  return 16 * (K * P + (K / R < 8 ? K / R : 0));
+}
+
+// Whether a lane's rows of G leave registers for half as much else as those of others do.
+template <typename S, int K, int R> constexpr bool many_numbers = R * K * sizeof(S) > 256;
+
+// K (8, 16, 32) bounds k. A point has L = K / R lanes, so a warp has Q = 32 / L points. The warp
+// gathers P chunks of each of their neighbours, or all columns if there are no more; then each lane
+// multiplies its R rows by all rows of its point up to the last of its own block of L, which shared
+// memory gives to all lanes of the point at once. For a chunk of C columns that is K + R loads and
+// C R (R + 1) / 2 L multiplications.
+template <typename T, typename S, int K, int R, int V, int P>
+__global__ void __launch_bounds__(WARPS * 32, P == 13 || many_numbers<S, K, R> ? 4 : 8)
 barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
                  const int* __restrict__ index, double* __restrict__ W, int* __restrict__ info,
                  int m, int d, int k, int as_row, S reg) {
-  constexpr int L = K / R, Q = 32 / L, C = chunk_columns<S>;
-  constexpr int B = 64 / K;  // points loaded at once
-  constexpr int TILE_BYTES = K * ROW_BYTES;
-  __shared__ __align__(128) unsigned char tiles[WARPS][Q * TILE_BYTES];
+  constexpr int L = K / R, Q = 32 / L, C = chunk_columns<S>, TILE = tile_bytes(K, R, P);
+  using Of = Loads<S, V, P>;
+  // Rows on their way at once: as many as registers hold beside what is computed.
+  constexpr int ROWS = P == 7 || many_numbers<S, K, R> ? 32 : 64;
+  constexpr int B = ROWS / K, E = K / Of::AT_ONCE;
+  DYN_SHARED(shared);
   __shared__ int neighbors[WARPS][Q * K];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int g = lane / L, r = lane % L;
   const long long first = ((long long)blockIdx.x * WARPS + warp) * Q;
   if (first >= m) return;  // the whole warp
+  unsigned char* const tiles = shared + warp * (Q * TILE);
   // Past the last point, and past the last neighbour, the last one is done again and not stored, so
   // that all lanes meet at every barrier.
   const int last = int(min((long long)m - first, (long long)Q)) - 1;
@@ -222,47 +216,61 @@ barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
     neighbors[warp][e] = index[(first + min(e / K, last)) * k + min(e % K, k - 1)];
   __syncwarp();
 
-  const int column = lane % 8 * V;
-  const T* const point_column = points + first * d + column;
-  const unsigned char* const Z = tiles[warp] + g * TILE_BYTES;
+  // Parts of a row that are loaded apart in time are read twice where they share a line: passes end
+  // where lines do, if rows begin there.
+  const int step = d <= P * C ? P * C : (P - 1) * C;
+  const int column = lane % Of::LANES * V, row = lane / Of::LANES;
+  const unsigned char* const Z = tiles + g * TILE;
   S a[R][K] = {};  // row r + b L of G, from column 0 to (b + 1) L - 1
-  for (int c0 = 0; c0 < d; c0 += tile_columns<S>) {
-    const int left = d - c0 - column;
+  for (int c0 = 0; c0 < d; c0 += step) {
+    const int columns = min(step, d - c0);
     // Many loads before the first is waited for: the memory's latency is what there is to hide.
 #pragma unroll 1
     for (int q0 = 0; q0 < Q; q0 += B) {
-      Part<S> point[B], neighbor[B][K / 4];
+      Vector<T, V> point[B][Of::PARTS], neighbor[B][E][Of::PARTS];
 #pragma unroll
       for (int q = 0; q < B; ++q) {
-        point[q] = load_part<S, V>(point_column + c0, min(q0 + q, last), d, left);
+        const T* const from = points + (first + min(q0 + q, last)) * d + c0;
 #pragma unroll
-        for (int e = 0; e < K / 4; ++e)
-          neighbor[q][e] = load_part<S, V>(
-              X + column + c0, neighbors[warp][(q0 + q) * K + 4 * e + lane / 8], d, left);
+        for (int u = 0; u < Of::PARTS; ++u)
+          point[q][u] = load<T, V>(from, column + u * Of::LANES * V, columns);
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+          const int j = neighbors[warp][(q0 + q) * K + e * Of::AT_ONCE + row];
+          const T* const other = X + (long long)j * d + c0;
+#pragma unroll
+          for (int u = 0; u < Of::PARTS; ++u)
+            neighbor[q][e][u] = load<T, V>(other, column + u * Of::LANES * V, columns);
+        }
       }
 #pragma unroll
       for (int q = 0; q < B; ++q)
 #pragma unroll
-        for (int e = 0; e < K / 4; ++e) {
-          const int row = 4 * e + lane / 8;
-          store_difference<V>(neighbor[q][e], point[q], tiles[warp] + (q0 + q) * TILE_BYTES, row,
-                              order_of(q0 + q, row));
-        }
+        for (int e = 0; e < E; ++e)
+#pragma unroll
+          for (int u = 0; u < Of::PARTS; ++u) {
+            const int at = column + u * Of::LANES * V;
+            unsigned char* const to =
+                tiles + (q0 + q) * TILE + (e * Of::AT_ONCE + row) * (P * 16) + at * sizeof(S);
+            if (at < P * C)
+              *reinterpret_cast<Vector<S, V>*>(to) =
+                  difference<S>(neighbor[q][e][u], point[q][u]);
+          }
     }
     __syncwarp();
-    const int bytes = min(tile_columns<S>, d - c0) * int(sizeof(S));
+    const int bytes = columns * int(sizeof(S));
     for (int byte = 0; byte < bytes; byte += 16) {
       Chunk<S> own[R];
 #pragma unroll
-      for (int b = 0; b < R; ++b)
-        own[b] = chunk_at<S>(Z + place(r + b * L, order_of(g, r + b * L), byte));
+      for (int b = 0; b < R; ++b) own[b] = chunk_at<S>(Z + (r + b * L) * (P * 16) + byte);
 #pragma unroll
       for (int c = 0; c < K; ++c) {
-        const Chunk<S> other = chunk_at<S>(Z + place(c, order_of(g, c), byte));
+        const Chunk<S> other = chunk_at<S>(Z + c * (P * 16) + byte);
 #pragma unroll
-        for (int b = c / L; b < R; ++b)
+        for (int b = 0; b < R; ++b)
 #pragma unroll
-          for (int v = 0; v < C; ++v) a[b][c] = fma(own[b].v[v], other.v[v], a[b][c]);
+          for (int v = 0; v < C; ++v)
+            if (b >= c / L) a[b][c] = fma(own[b].v[v], other.v[v], a[b][c]);
       }
     }
     __syncwarp();
@@ -282,6 +290,16 @@ barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
 }
 
 __host__ __device__ constexpr int triangle(int rows) { return rows * (rows + 1) / 2; }
+
+// A tile of Z in barycentric_block is 64 bytes of each row: four chunks. Two rows fill the 32 banks,
+// and their eight chunks stand in an order (by exclusive or) that is another for the rows of other
+// 4 x 4 tiles of G, so that the eight lanes that a 16-byte load serves at once meet all banks.
+constexpr int ROW_BYTES = 64;
+template <typename S> constexpr int tile_columns = ROW_BYTES / sizeof(S);
+
+__device__ __forceinline__ unsigned place(int row, unsigned order, unsigned byte) {
+  return (row >> 1) * (2 * ROW_BYTES) + (((row & 1) * ROW_BYTES + byte) ^ order << 4);
+}
 
 // G is packed by rows of its lower triangle; its 4 x 4 tiles are dealt out to the threads: 16 C
 // multiplications for 8 loads. Elimination as above: a row to a warp, its columns to the lanes, one
@@ -307,14 +325,21 @@ barycentric_block(const T* __restrict__ points, const T* __restrict__ X,
   for (int row = t; row < k; row += threads) y[row] = S(1);
   for (int c0 = 0; c0 < d; c0 += tile_columns<S>) {
     __syncthreads();
-    const int column = t % 8 * V, left = d - c0 - column;
-    const Part<S> point = load_part<S, V>(points + i * d + column + c0, 0, d, left);
+    const int columns = min(tile_columns<S>, d - c0);
+    constexpr int PARTS = tile_columns<S> / (8 * V);
     for (int row = t / 8; row < k; row += threads / 8) {
-      const Part<S> neighbor = load_part<S, V>(X + column + c0, index[i * k + row], d, left);
-      store_difference<V>(neighbor, point, Z, row, row >> 2 & 7);
+      const T* const other = X + (long long)index[i * k + row] * d + c0;
+#pragma unroll
+      for (int u = 0; u < PARTS; ++u) {
+        const int column = (8 * u + t % 8) * V;
+        const Vector<T, V> point = load<T, V>(points + i * d + c0, column, columns);
+        const Vector<T, V> neighbor = load<T, V>(other, column, columns);
+        *reinterpret_cast<Vector<S, V>*>(Z + place(row, row >> 2 & 7, column * sizeof(S))) =
+            difference<S>(neighbor, point);
+      }
     }
     __syncthreads();
-    const int bytes = min(tile_columns<S>, d - c0) * int(sizeof(S));
+    const int bytes = columns * int(sizeof(S));
     for (int e = t; e < triangle(side); e += threads) {
       int I = int((sqrtf(8.0f * e + 1.0f) - 1.0f) * 0.5f);  // e = triangle(I) + J, J <= I
       if (triangle(I) > e) --I;

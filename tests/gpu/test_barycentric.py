@@ -279,14 +279,18 @@ def test_data_far_from_the_origin(gpu, by_kernel):
 @pytest.mark.parametrize(
     ("real", "d", "k", "reg", "expected"),
     [
-        (np.float32, 50, 8, 1e-3, "barycentric_warp<float, float, 8, 4, 2>"),
-        (np.float32, 51, 9, 1e-3, "barycentric_warp<float, float, 16, 4, 1>"),
-        (np.float32, 50, 16, 1e-4, "barycentric_warp<float, double, 16, 4, 1>"),
-        (np.float32, 4, 17, 1e-3, "barycentric_warp<float, double, 32, 2, 1>"),
-        (np.float32, 50, 32, 1e-3, "barycentric_warp<float, float, 32, 4, 2>"),
+        (np.float32, 50, 8, 1e-3, "barycentric_warp<float, float, 8, 4, 2, 13>"),
+        (np.float32, 51, 9, 1e-3, "barycentric_warp<float, float, 16, 4, 1, 13>"),
+        (np.float32, 50, 16, 1e-4, "barycentric_warp<float, double, 16, 4, 1, 13>"),
+        (np.float32, 4, 17, 1e-3, "barycentric_warp<float, double, 32, 2, 1, 3>"),
+        (np.float32, 50, 32, 1e-3, "barycentric_warp<float, float, 32, 4, 2, 13>"),
+        (np.float32, 12, 9, 1e-3, "barycentric_warp<float, float, 16, 4, 2, 3>"),
+        (np.float32, 13, 9, 1e-3, "barycentric_warp<float, float, 16, 4, 1, 7>"),
+        (np.float32, 28, 9, 1e-3, "barycentric_warp<float, float, 16, 4, 2, 7>"),
+        (np.float32, 30, 9, 1e-3, "barycentric_warp<float, float, 16, 4, 2, 13>"),
         (np.float32, 50, 33, 1e-3, "barycentric_block<float, float, 2>"),
-        (np.float64, 50, 8, 1e-3, "barycentric_warp<double, double, 8, 4, 1>"),
-        (np.float64, 60, 17, 0.0, "barycentric_warp<double, double, 32, 2, 1>"),
+        (np.float64, 50, 8, 1e-3, "barycentric_warp<double, double, 8, 4, 1, 13>"),
+        (np.float64, 60, 17, 0.0, "barycentric_warp<double, double, 32, 2, 1, 13>"),
         (np.float64, 5, 128, 1e-3, "barycentric_block<double, double, 1>"),
         (np.float64, 5, 129, 1e-3, None),
         (np.float64, 5, 6, 0.0, None),
@@ -295,6 +299,15 @@ def test_data_far_from_the_origin(gpu, by_kernel):
 def test_which_kernel(stand_in, asked, real, d, k, reg, expected):
     weights(stand_in, *problem(2, 140, d, k, real), reg=reg)
     assert asked == [expected] * (expected is not None)
+
+
+@pytest.mark.parametrize("real", TOLERANCE)
+@pytest.mark.parametrize(("d", "k"), [(50, 15), (3, 5), (70, 30)])
+def test_a_device_with_little_shared_memory(gpu, by_kernel, asked, monkeypatch, d, k, real):
+    monkeypatch.setattr(MODULE, "shared_memory_limit", lambda: 64 * 1024)
+    data = problem(40, 60, d, k, real)
+    close(weights(gpu, *data), dense_weights(*data), TOLERANCE[real])
+    assert [name[-3:] for name in asked] == [" 3>" if d == 3 else " 7>"]
 
 
 # How arrays lie in memory -------------------------------------------------------------------------
@@ -308,7 +321,7 @@ def test_rows_at_odd_addresses(gpu, by_kernel, asked):
     assert shifted.data.ptr % 8 == 4
     points_, index_ = on(gpu, points, index)
     w = gpu.to_numpy(barycentric_weights(points_, shifted, index_, reg=REG))
-    assert asked == ["barycentric_warp<float, float, 16, 4, 1>"]
+    assert asked == ["barycentric_warp<float, float, 16, 4, 1, 13>"]
     close(w, dense_weights(points, X, index), TOLERANCE[np.float32])
 
 

@@ -43,6 +43,17 @@ __global__ void __launch_bounds__(1024) spilling(float* x) {
 """
 
 
+GOOD += """
+// An index that no compiler knows.
+__global__ void indexed(float* x, const int* at) {
+  float a[16];
+  for (int i = 0; i < 16; ++i) a[i] = x[i * 7];
+  for (int i = 0; i < 64; ++i) a[at[i] & 15] += a[at[i + 1] & 15];
+  for (int i = 0; i < 16; ++i) x[i] = a[i];
+}
+"""
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of kernels of this test's own."""
@@ -81,9 +92,19 @@ def test_spills_are_wrong_unless_allowed(folder, monkeypatch, capsys):
     compiler.register("good.cu", ["fine<float>", "spilling"])
     assert compile_kernels.main(["75"]) == 1
     assert "TOO MUCH" in capsys.readouterr().out
-    monkeypatch.setattr(compile_kernels, "SPILLS", {r"good.cu spilling sm_75": 4096})
+    allowed = {r"good.cu spilling sm_75": 4096}
+    monkeypatch.setattr(compile_kernels, "SPILLS", allowed)
+    assert compile_kernels.main(["75"]) == 1  # what is spilled lies on the stack
+    monkeypatch.setattr(compile_kernels, "STACKS", allowed)
     assert compile_kernels.main(["75"]) == 0
     assert compile_kernels.main(["80"]) == 1
+
+
+@nvrtc
+def test_an_array_in_memory_is_wrong(folder, capsys):
+    compiler.register("good.cu", ["indexed"])
+    assert compile_kernels.main(["90"]) == 1
+    assert re.search(r"\[0 of \d\d+\] TOO MUCH", capsys.readouterr().out)
 
 
 @nvrtc

@@ -43,6 +43,9 @@ REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 # (data, arithmetic)
 PRECISIONS = (("float", "float"), ("float", "double"), ("double", "double"))
 LANE_BOUNDS = (8, 16, 32)
+# Chunks of 16 bytes of each row that barycentric_warp has in shared memory, odd.
+PITCHES = (3, 7, 13)
+WARPS_AT_ONCE = 8
 BLOCK_BOUND = 128
 # The least ridge, in units of the trace, beside which the rounding of float32 is small.
 LEAST_SINGLE_REG = 1e-3
@@ -58,9 +61,25 @@ def _loads(arithmetic: str) -> tuple[int, ...]:
     return (2, 1) if arithmetic == "float" else (1,)
 
 
-def _in_lanes(data: str, arithmetic: str, bound: int, load: int) -> str:
+def _pitch(d: int, itemsize: int, bound: int, rows: int) -> int:
+    """Chunks of 16 bytes of a row that are gathered together.
+
+    All of them where eight warps, enough to keep a multiprocessor busy, have the shared memory.
+    """
+    whole = next((pitch for pitch in PITCHES if d * itemsize <= 16 * pitch), PITCHES[-1])
+    fits = WARPS_AT_ONCE * 32 * rows // bound * _tile_bytes(bound, rows, whole)
+    return whole if fits <= shared_memory_limit() else min(whole, PITCHES[-2])
+
+
+def _tile_bytes(bound: int, rows: int, pitch: int) -> int:
+    """Shared memory of a point in barycentric_warp: tile_bytes of the kernel."""
+    lanes = bound // rows
+    return 16 * (bound * pitch + (lanes if lanes < 8 else 0))
+
+
+def _in_lanes(data: str, arithmetic: str, bound: int, load: int, pitch: int) -> str:
     rows = _rows_per_lane(arithmetic, bound)
-    return f"barycentric_warp<{data}, {arithmetic}, {bound}, {rows}, {load}>"
+    return f"barycentric_warp<{data}, {arithmetic}, {bound}, {rows}, {load}, {pitch}>"
 
 
 def _in_block(data: str, arithmetic: str, load: int) -> str:
@@ -73,7 +92,14 @@ def _means(data: str) -> str:
 
 for _data, _arithmetic in PRECISIONS:
     for _load in _loads(_arithmetic):
-        register(SOURCE, [_in_lanes(_data, _arithmetic, bound, _load) for bound in LANE_BOUNDS])
+        register(
+            SOURCE,
+            [
+                _in_lanes(_data, _arithmetic, bound, _load, pitch)
+                for bound in LANE_BOUNDS
+                for pitch in PITCHES
+            ],
+        )
         register(SOURCE, [_in_block(_data, _arithmetic, _load)])
 register(SOURCE, map(_means, REALS.values()))
 
@@ -225,8 +251,11 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
     types = REALS[real], REALS[arithmetic]
     if k <= LANE_BOUNDS[-1]:
         bound = next(bound for bound in LANE_BOUNDS if k <= bound)
-        name = _in_lanes(*types, bound, 1 + pairs)
-        launch = lanes_per_item(m, bound // _rows_per_lane(types[1], bound))
+        rows = _rows_per_lane(types[1], bound)
+        pitch = _pitch(d, arithmetic.itemsize, bound, rows)
+        name = _in_lanes(*types, bound, 1 + pairs, pitch)
+        tile = _tile_bytes(bound, rows, pitch)
+        launch = lanes_per_item(m, bound // rows, threads=64, shared_bytes=tile)
     else:
         name = _in_block(*types, 1 + pairs)
         launch = block_per_item(
