@@ -15,7 +15,7 @@
 // weights scaled in double, so that each row of F sums to zero to double precision.
 //
 //     kernel              k       a point has   shared memory
-//     barycentric_warp    <= 32   K / R lanes   static, of a warp: 2048 R bytes and 32 R ints
+//     barycentric_warp    <= 32   K / R lanes   dynamic: tile_bytes(K, R, P) a point; static: 4 K
 //     barycentric_block   <= 128  a block       dynamic: 64 k, with k rounded up to a multiple of
 //                                               4, + (k (k + 1) / 2 + 2 k) sizeof(S) bytes
 //     weighted_means      any     q threads     none
@@ -26,21 +26,22 @@
 //
 // What it costs. The floor is the gather, (k + 1) d numbers a point that no two points share unless
 // the cache has kept them: for n = 1M, d = 50, k = 15 in float 3.4 GB with index and rows, 0.79 ms
-// at the 4.3 TB/s of an H200. A multiprocessor then has 210 cycles for a point (1.98 GHz), and 420
-// within twice the floor. What barycentric_warp<float, float, 16, 4, 2> issues per point, counted
-// in the code that NVRTC 13.5 makes for sm_90 (not measured):
+// at the 4.3 TB/s of an H200. A row of 200 bytes lies in 262 bytes of lines of 64, if it is fetched
+// once; in parts that are loaded apart in time, between which 132 multiprocessors have touched more
+// than the cache holds, it would be 424. So all of a row is loaded at once. A multiprocessor then
+// has 210 cycles for a point (1.98 GHz), and 420 within twice the floor. What
+// barycentric_warp<float, float, 16, 4, 2, 13> issues per point, counted in the code that NVRTC
+// 13.5 makes for sm_90 (not measured):
 //
-//     gathering, 4 tiles               240 instructions    64 cycles of the load/store unit
-//     13 chunks of 4 columns           340                 80 to 130
-//     elimination and the way back     140                 24
-//     the rest                          30                  4
-//     together                         750                 170 to 220
+//     gathering                        180 instructions    120 cycles of the load/store unit
+//     13 chunks of 4 columns           300                  80 to 130
+//     elimination and the way back     140                  24
+//     the rest                          20                   4
+//     together                         640                 230 to 280
 //
-// so 190 cycles if all four schedulers issue always, 270 at 70 %. 128 registers leave 16 warps a
-// multiprocessor, each with 20 loads of 256 bytes under way while it gathers: 80 KB at most, where
-// 23 KB (4.3 TB/s for 700 ns over 132 multiprocessors) cover the latency. In double the products
-// take 25 chunks of 2 columns at half the rate: 150 cycles of the double units, 330 to 440 of the
-// load/store unit, of 420 to the floor and 840 to its double.
+// so 160 cycles if all four schedulers issue always. Eight warps a multiprocessor have the shared
+// memory, and 254 registers each; a warp has 68 loads of 200 bytes under way while it gathers: two
+// warps at it, 27 KB, cover the latency (23 KB: 4.3 TB/s for 700 ns over 132 multiprocessors).
 #include "compat.cuh"
 
 template <typename S> constexpr int chunk_columns = 16 / sizeof(S);
@@ -53,10 +54,14 @@ template <typename S> __device__ __forceinline__ Chunk<S> chunk_at(const unsigne
   return *reinterpret_cast<const Chunk<S>*>(tile);
 }
 
-template <typename T, int V>
-__device__ __forceinline__ Vector<T, V> load(const T* row, int column, int columns) {
+// V numbers of row `row`, rows of so many bytes, if there are any; zeros otherwise. `first` is where
+// row 0 has them.
+template <int V, typename T>
+__device__ __forceinline__ Vector<T, V> load(const T* first, unsigned row, unsigned bytes,
+                                             bool any) {
+  const unsigned char* const base = reinterpret_cast<const unsigned char*>(first);
   Vector<T, V> part = {};
-  if (column < columns) part = *reinterpret_cast<const Vector<T, V>*>(row + column);
+  if (any) part = *reinterpret_cast<const Vector<T, V>*>(base + (unsigned long long)row * bytes);
   return part;
 }
 
@@ -220,6 +225,7 @@ barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
   // where lines do, if rows begin there.
   const int step = d <= P * C ? P * C : (P - 1) * C;
   const int column = lane % Of::LANES * V, row = lane / Of::LANES;
+  const unsigned row_bytes = d * sizeof(T);
   const unsigned char* const Z = tiles + g * TILE;
   S a[R][K] = {};  // row r + b L of G, from column 0 to (b + 1) L - 1
   for (int c0 = 0; c0 < d; c0 += step) {
@@ -229,20 +235,18 @@ barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
     for (int q0 = 0; q0 < Q; q0 += B) {
       Vector<T, V> point[B][Of::PARTS], neighbor[B][E][Of::PARTS];
 #pragma unroll
-      for (int q = 0; q < B; ++q) {
-        const T* const from = points + (first + min(q0 + q, last)) * d + c0;
+      for (int q = 0; q < B; ++q)
 #pragma unroll
-        for (int u = 0; u < Of::PARTS; ++u)
-          point[q][u] = load<T, V>(from, column + u * Of::LANES * V, columns);
+        for (int u = 0; u < Of::PARTS; ++u) {
+          const int at = column + u * Of::LANES * V;
+          point[q][u] = load<V>(points + first * d + c0 + at, min(q0 + q, last), row_bytes,
+                                at < columns);
 #pragma unroll
-        for (int e = 0; e < E; ++e) {
-          const int j = neighbors[warp][(q0 + q) * K + e * Of::AT_ONCE + row];
-          const T* const other = X + (long long)j * d + c0;
-#pragma unroll
-          for (int u = 0; u < Of::PARTS; ++u)
-            neighbor[q][e][u] = load<T, V>(other, column + u * Of::LANES * V, columns);
+          for (int e = 0; e < E; ++e)
+            neighbor[q][e][u] =
+                load<V>(X + c0 + at, neighbors[warp][(q0 + q) * K + e * Of::AT_ONCE + row],
+                        row_bytes, at < columns);
         }
-      }
 #pragma unroll
       for (int q = 0; q < B; ++q)
 #pragma unroll
@@ -328,12 +332,13 @@ barycentric_block(const T* __restrict__ points, const T* __restrict__ X,
     const int columns = min(tile_columns<S>, d - c0);
     constexpr int PARTS = tile_columns<S> / (8 * V);
     for (int row = t / 8; row < k; row += threads / 8) {
-      const T* const other = X + (long long)index[i * k + row] * d + c0;
 #pragma unroll
       for (int u = 0; u < PARTS; ++u) {
         const int column = (8 * u + t % 8) * V;
-        const Vector<T, V> point = load<T, V>(points + i * d + c0, column, columns);
-        const Vector<T, V> neighbor = load<T, V>(other, column, columns);
+        const bool any = column < columns;
+        const Vector<T, V> point = load<V>(points + i * d + c0 + column, 0, 0, any);
+        const Vector<T, V> neighbor =
+            load<V>(X + c0 + column, index[i * k + row], d * sizeof(T), any);
         *reinterpret_cast<Vector<S, V>*>(Z + place(row, row >> 2 & 7, column * sizeof(S))) =
             difference<S>(neighbor, point);
       }
