@@ -190,7 +190,8 @@ __host__ __device__ constexpr int tile_bytes(int K, int R, int P) {
 }
 
 // Whether a lane's rows of G leave registers for half as much else as those of others do.
-template <typename S, int K, int R> constexpr bool many_numbers = R * K * sizeof(S) > 256;
+template <typename S, int K, int R>
+constexpr bool many_numbers = sizeof(S) == 8 || R * K > 64;
 
 // K (8, 16, 32) bounds k. A point has L = K / R lanes, so a warp has Q = 32 / L points. The warp
 // gathers P chunks of each of their neighbours, or all columns if there are no more; then each lane
