@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -20,14 +21,15 @@ __all__ = [
     "settings",
 ]
 
+REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def full_precision(function: Function) -> Function:
-    """Run without autocast: Cholesky factors know no half precision, and weights need more.
+    """Run without autocast and with whole products: Cholesky factors and weights need them.
 
     Half-precision arguments become float32 by :func:`real`, so that modules can stand in a network
-    that runs under ``torch.autocast``.
+    that runs under ``torch.autocast``, or with ``torch.set_float32_matmul_precision("medium")``.
     """
 
     @functools.wraps(function)
@@ -35,10 +37,40 @@ def full_precision(function: Function) -> Function:
         with (
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),
+            _whole_products(),
         ):
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
+
+
+@contextmanager
+def _whole_products() -> Iterator[None]:
+    """Products of float32 matrices in float32, not in TensorFloat-32 or bfloat16.
+
+    The setting belongs to the process. While torch.compile traces it is left alone: what is traced
+    runs later, and the operators set it for themselves.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
+    backends: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+    if not hasattr(backends[0], "fp32_precision"):  # PyTorch before 2.9
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    found = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, found, strict=True):
+            backend.fp32_precision = precision
 
 
 def checked(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
@@ -58,10 +90,10 @@ def checked(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
         )
     if tensor.is_sparse or tensor.layout != torch.strided:
         raise TypeError(f"{name} has layout {tensor.layout}, and must be dense: use to_dense()")
-    if not tensor.dtype.is_floating_point:
+    if tensor.dtype not in REALS:
         raise TypeError(
-            f"{name} has dtype {tensor.dtype}, and must be of real floating-point numbers: use "
-            f"{name}.float() or {name}.double()"
+            f"{name} has dtype {tensor.dtype}, and must be of real floating-point numbers, of 16 "
+            f"to 64 bits: use {name}.float() or {name}.double()"
         )
     if ndim is not None and tensor.ndim != ndim:
         raise ValueError(

@@ -102,7 +102,7 @@ class BarycentricProjection(nn.Module):
         if isinstance(tensor, nn.Parameter):
             self.register_parameter(name, tensor)
         else:
-            self.register_buffer(name, None if tensor is None else tensor.detach())
+            self.register_buffer(name, None if tensor is None else _own_memory(tensor.detach()))
 
     def extra_repr(self) -> str:
         """Sizes and settings, for ``print``."""
@@ -123,7 +123,8 @@ class BarycentricProjection(nn.Module):
         Returns
         -------
         Tensor
-            Of x's leading shape and a value's own.
+            Of x's leading shape and a value's own; float32 for half precision, unless the layer
+            itself was made of half precision, as a whole network may be (``net.bfloat16()``).
         """
         flat = _flattened("x", x, self.bank)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -131,9 +132,10 @@ class BarycentricProjection(nn.Module):
         else:
             projected = torch.cat([self._project(part) for part in flat.split(ROWS_AT_ONCE)])
         projected = projected.view(*x.shape[:-1], *projected.shape[1:])
-        if self.blend == 1:
-            return projected
-        return torch.lerp(x.to(projected.dtype), projected, self.blend)
+        if self.blend < 1:
+            projected = torch.lerp(x.to(projected.dtype), projected, self.blend)
+        values = self.bank if self.values is None else self.values
+        return projected.to(values.dtype)
 
     def _weights(self, x: Tensor, bank: Tensor, idx: Tensor) -> Tensor:
         return barycentric_weights(x, (bank, idx), reg=self.reg, method=self.method)
@@ -200,7 +202,8 @@ class LLEFeatures(BarycentricProjection):
         coincides = (x == bank[idx[:, 0]]).all(dim=1, keepdim=True)
         first = torch.zeros_like(w)
         first[:, 0] = 1
-        return torch.where(coincides, first, w)
+        # Its own coordinates, and the derivative of the map around it.
+        return torch.where(coincides, first + (w - w.detach()), w)
 
 
 class LocalityLoss(nn.Module):
@@ -284,6 +287,14 @@ class LocalityLoss(nn.Module):
             normalize=self.normalize,
             reduction=self.reduction,
         )
+
+
+def _own_memory(tensor: Tensor) -> Tensor:
+    """The tensor, with a place for each number, so that it can be written to; shared if it has."""
+    expanded = any(
+        step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)
+    )
+    return tensor.contiguous() if expanded else tensor
 
 
 def _flattened(name: str, x: Tensor, bank: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ __all__ = ["knn"]
 # Up to a batch's worth of points, starting threads costs more than they save.
 ONE_THREAD_POINTS = 512
 
+# Numbers of a bank that are looked at at once.
+FINGERPRINT_NUMBERS = 1 << 19
+
 # The search in a bank (tree, norms) for as long as the tensor lives and is not written to.
 _searches: Any = WeakTensorKeyDictionary()
 
@@ -71,11 +74,11 @@ def knn(
     else:
         bank = checked("bank", bank, ndim=2)
         points("x", x, "bank", bank)
-    if own and bank is not x and bank.shape[0] != x.shape[0]:
+    if own and not _are_the_same(x, bank):
         raise ValueError(
-            f"exclude_self=True leaves row i of the bank out for point i, and bank has "
-            f"{bank.shape[0]} rows and x {x.shape[0]}: give the points that x are, or "
-            "exclude_self=False"
+            "exclude_self=True leaves row i of the bank out for point i, and needs a bank that is "
+            f"x (or None); this one has shape {tuple(bank.shape)} and x {tuple(x.shape)}. For "
+            "other points leave it out, and drop the neighbour that is the point"
         )
     most = bank.shape[0] - own
     if not 1 <= k <= most and (len(x) or k < 1):
@@ -83,66 +86,83 @@ def knn(
             f"k={k} must be from 1 to {most}, with {bank.shape[0]} points to search in"
             + (" and the point itself left out" if own else "")
         )
-    return nearest(x, bank, k, own)
+    return nearest(x, None if own else bank, k)
+
+
+def _are_the_same(x: Tensor, bank: Tensor) -> bool:
+    """Whether both are the same memory; while torch.compile traces, there is none to look at."""
+    if x is bank or torch.compiler.is_compiling():
+        return x is bank
+    return all(
+        getattr(x, name)() == getattr(bank, name)() for name in ("data_ptr", "stride", "size")
+    )
 
 
 @custom_op("lle_gpu::knn", mutates_args=())  # type: ignore[untyped-decorator]
-def nearest(x: Tensor, bank: Tensor, k: int, exclude_self: bool) -> Tensor:
-    """Rows (n, k) of the bank; see :func:`knn`."""
+def nearest(x: Tensor, bank: Tensor | None, k: int) -> Tensor:
+    """Rows (n, k) of the bank; without one, of x, each point itself left out. See :func:`knn`."""
     if x.shape[0] == 0:
         return x.new_empty((0, k), dtype=torch.int64)
     if x.shape[1] == 0:
         raise ValueError("x has no features (shape (n, 0)): there is no distance to compare")
-    itself = all(
-        getattr(x, name)() == getattr(bank, name)() for name in ("data_ptr", "stride", "size")
-    )
-    x = real("x", x)
-    _check_finite("x", x)
-    search = _search_in(bank)
-    if not exclude_self:
-        return search(x, k)
-    if itself:
-        return search(None, k)
-    raise ValueError(
-        "exclude_self=True needs a bank that is x (or None): for other points leave it out, and "
-        "drop the neighbour that is the point"
-    )
+    points = real("x", x)
+    _check_finite("x", points)
+    if bank is None:
+        return _maker(x)(points)(None, k)
+    return _search_in(bank)(points, k)
 
 
 @nearest.register_fake  # type: ignore[untyped-decorator]
-def _(x: Tensor, bank: Tensor, k: int, exclude_self: bool) -> Tensor:
+def _(x: Tensor, bank: Tensor | None, k: int) -> Tensor:
     return x.new_empty((x.shape[0], k), dtype=torch.int64)
+
+
+def _maker(points: Tensor) -> Callable[[Tensor], Callable[[Tensor | None, int], Tensor]]:
+    """What prepares a search among these points."""
+    makers = {"cpu": _on_cpu, "cuda": cuda.neighbor_search}
+    if points.device.type not in makers:
+        raise ValueError(
+            f"the points are on {points.device}, and neighbours are searched on the CPU or on CUDA "
+            "devices: use x.cpu()"
+        )
+    return makers[points.device.type]
 
 
 def _search_in(bank: Tensor) -> Callable[[Tensor | None, int], Tensor]:
     """What is prepared for this bank, if it is still what it was prepared from.
 
-    A tensor's version does not tell of what is written through ``.data``, as weight averages do,
-    and inference tensors have none. So the numbers themselves are looked at: the products of all
-    rows with one vector, which is little beside a search.
+    A tensor's version tells of all that is written to it but through ``.data``, as weight averages
+    are, and inference tensors have none. So the numbers themselves are looked at, too, which is
+    little beside a search.
     """
-    where = bank.data_ptr(), bank.shape, bank.stride(), bank.dtype
-    known = _searches.get(bank)
-    numbers = _fingerprint(bank)
-    if known is not None and known[0] == where and torch.equal(known[1], numbers):
-        return known[2]
-    makers = {"cpu": _on_cpu, "cuda": cuda.neighbor_search}
-    if bank.device.type not in makers:
-        raise ValueError(
-            f"the points are on {bank.device}, and neighbours are searched on the CPU or on CUDA "
-            "devices: use x.cpu()"
-        )
+    version = None if bank.is_inference() else bank._version
+    now = bank.data_ptr(), bank.shape, bank.stride(), bank.dtype, version
+    before, numbers, search = _searches.get(bank, (None, None, None))
+    if before == now and torch.equal(numbers, _fingerprint(bank)):
+        return search
     _check_finite("bank", bank)
-    search = makers[bank.device.type](real("bank", bank))
-    _searches[bank] = where, numbers, search
+    search = _maker(bank)(real("bank", bank))
+    _searches[bank] = now, _fingerprint(bank), search
     return search
 
 
 def _fingerprint(bank: Tensor) -> Tensor:
-    """A number (N,) for each row, which changes with it."""
-    d = bank.shape[1]
-    vector = torch.cos(torch.arange(1, d + 1, dtype=torch.float64)).to(bank)
-    return bank.detach() @ vector
+    """A number (N,) for each row: a sum of its bits' integers times odd numbers, modulo 2^32.
+
+    Another number in one column always makes another sum, however small it is beside the rest of
+    its row; others are left with one chance in 2^32.
+    """
+    N, d = bank.shape
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[bank.element_size()]
+    generator = torch.Generator().manual_seed(0)
+    odd = torch.randint(-(2**30), 2**30, (d,), generator=generator, dtype=torch.int32) * 2 + 1
+    odd = odd.to(bank.device, torch.int64 if integer == torch.int64 else torch.int32)
+    sums = torch.empty(N, dtype=torch.int64, device=bank.device)
+    size = max(1, FINGERPRINT_NUMBERS // d)
+    for low in range(0, N, size):
+        rows = slice(low, low + size)
+        sums[rows] = (bank.detach()[rows].contiguous().view(integer) * odd).sum(dim=1)
+    return sums
 
 
 def _check_finite(name: str, points: Tensor) -> None:

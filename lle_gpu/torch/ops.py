@@ -43,6 +43,8 @@ __all__ = [
 # and the products; on a GPU the launches should be few.
 CHUNK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 
+LARGEST_SCALE = {torch.float32: 2.0**120, torch.float64: 2.0**1000}
+
 
 def _chunks(n: int, k: int, like: Tensor) -> Iterator[slice]:
     """Slices that cover range(n), of k rows of ``like`` each."""
@@ -64,8 +66,10 @@ def _differences(x: Tensor, X: Tensor, idx: Tensor) -> Tensor:
 def scale_of(Z: Tensor) -> Tensor:
     """Powers of two (c,) that bring the largest of each Z_i (k x d) to between 1/2 and 1."""
     largest = Z.detach().abs().amax(dim=(1, 2)) if Z.shape[2] else Z.new_zeros(len(Z))
-    exponent = torch.frexp(largest).exponent.clamp(-120, 120)
-    scale = torch.ldexp(torch.ones_like(largest), -exponent)
+    most = LARGEST_SCALE[Z.dtype]
+    # m / (m 2^e) is 2^-e to the last bit; of zeros, not a number.
+    scale = (torch.frexp(largest).mantissa / largest).clamp(1 / most, most)
+    scale = torch.where(largest == 0, torch.ones_like(scale), scale)
     return torch.where(torch.isfinite(largest), scale, largest)  # what is no number stays none
 
 
@@ -223,7 +227,7 @@ def weighted_scatter(w: Tensor, g: Tensor, idx: Tensor, size: int) -> Tensor:
     out = g.new_zeros(size, g.shape[1])
     for rows in _chunks(n, k, g):
         parts = w[rows, :, None] * g[rows, None, :]
-        out.index_add_(0, idx[rows].reshape(-1), parts.view(-1, g.shape[1]))
+        out.index_add_(0, idx[rows].reshape(-1), parts.reshape(-1, g.shape[1]))
     return out
 
 

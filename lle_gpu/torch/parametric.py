@@ -123,10 +123,20 @@ class Standardize(nn.Module):
     tensor([[1., 0.]])
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(()))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move, or change dtypes; the mean keeps its own."""
+        mean = self.mean
+        super()._apply(fn, recurse)
+        self.mean = mean.to(self.mean.device)
+        return self
 
     def learn(self, x: Tensor) -> Self:
         """Take mean and scale from points (n, n_features)."""
@@ -162,7 +172,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         Widths of the encoder that is made where none is given.
     batch_size : int, default=1024
         Seeds of a batch, at most; their neighbours come besides. The covariance is estimated from
-        the seeds: have many more than n_components.
+        the seeds: it must be more than n_components, and should be many more.
     max_epochs : int, default=1000
         Passes over the points, at most.
     lr : float, default=0.01
@@ -343,6 +353,12 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             n_neighbors=self.n_neighbors,
             n_components=self.n_components,
         )
+        if self.batch_size <= self.n_components:
+            raise ValueError(
+                f"batch_size={self.batch_size} must be more than n_components="
+                f"{self.n_components}, and should be many more: the covariance of fewer points is "
+                "singular"
+            )
         if bool((points == points[0]).all()):
             raise ValueError(
                 f"all {n} points of X are equal, so every function on them is as good as any "
@@ -534,8 +550,9 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             [p for p in network.parameters() if p.requires_grad], lr=self.lr
         )
         n = len(points)
-        n_batches = -(-n // self.batch_size)
-        # Batches of one size, and fewer points left out of an epoch than there are batches.
+        # Batches of one size, and fewer points left out of an epoch than there are batches; each of
+        # more points than coordinates.
+        n_batches = max(1, min(-(-n // self.batch_size), n // (self.n_components + 1)))
         sampler = NeighborhoodBatchSampler(idx, n // n_batches, drop_last=True, seed=seed)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=DECAY, patience=PATIENCE - 1, threshold=-math.log1p(-self.tol),

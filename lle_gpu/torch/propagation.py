@@ -266,7 +266,7 @@ def solve(
 
     On the host, float64.
     """
-    given = w.detach(), idx, mask, torch.tensor(alpha)
+    given = w.detach(), idx, mask, torch.tensor(alpha, dtype=torch.float64)
     known, system = _systems.get(w, (None, None))
     # The numbers are compared: writing to w.data counts no version.
     if known is None or not all(map(torch.equal, known, given)):

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
 from sklearn.utils import (
@@ -518,16 +519,16 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
             )
         self.cleaner_ = Cleaner(self.scale).fit(X)
         Z = frozen_features(self.features, self.cleaner_.transform(X))
-        self.head_ = None
+        self.head_, C = None, len(self.classes_)
         if self.context == "propagation":
             self._fit_propagation(Z, codes, labelled)
             if self.head is not None:
-                self.head_ = _trained(self.head, Z, self.label_distributions_)
+                self.head_ = _trained(self.head, Z, self.label_distributions_, C)
         else:
             if self.context == "embedding":
                 Z = self._fit_embedding(Z)
             head = MLPHead(random_state=self.random_state) if self.head is None else self.head
-            self.head_ = _trained(head, Z[labelled], codes)
+            self.head_ = _trained(head, Z[labelled], codes, C)
         chosen = (
             self.label_distributions_.argmax(axis=1)
             if self.head_ is None
@@ -719,11 +720,15 @@ def _kept(y: Array, labels_per_class: int | None, random: Any) -> NDArray[np.boo
     return shown
 
 
-def _trained(head: Any, Z: Float, targets: Array) -> Any:
+def _trained(head: Any, Z: Float, targets: Array, n_classes: int) -> Any:
     """A clone of the head, fitted to classes (n,) or to probabilities (n, C)."""
     head = clone(head)
-    if targets.ndim == 2 and not isinstance(head, MLPHead):
+    if isinstance(head, MLPHead):
+        return head.fit(Z, targets)
+    if targets.ndim == 2:
         targets = targets.argmax(axis=1)
+    if n_classes == 1:  # which most classifiers refuse
+        head = DummyClassifier()
     return head.fit(Z, targets)
 
 

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.datasets import make_swiss_roll
 from sklearn.decomposition import PCA
 
 torch = pytest.importorskip("torch")
@@ -286,8 +287,34 @@ def test_autocast_and_half_precision_are_float32():
     torch.testing.assert_close(y, expected, rtol=0, atol=0)
     torch.testing.assert_close(below, layer(linear.float()), rtol=0, atol=0)
     half = copy.deepcopy(layer).half()
-    assert half(x.half()).dtype == torch.float32
-    torch.testing.assert_close(half(x.half()), expected, atol=0.05, rtol=0.05)
+    found = half(x.half())
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_a_network_of_half_precision():
+    network = nn.Sequential(BarycentricProjection(normal(50, 6).float(), k=5), nn.Linear(6, 1))
+    y = network.bfloat16()(normal(4, 6, seed=1).bfloat16())
+    assert y.dtype == torch.bfloat16 and bool(torch.isfinite(y).all())
+
+
+def test_an_expanded_bank_can_be_loaded():
+    bank = torch.zeros(1, 4).expand(50, 4)
+    layer = BarycentricProjection(bank, k=5)
+    layer.load_state_dict(BarycentricProjection(normal(50, 4).float(), k=5).state_dict())
+    torch.testing.assert_close(layer.bank, normal(50, 4).float())
+    assert not bank.any()
+
+
+def test_features_have_a_derivative_at_training_points():
+    X = make_swiss_roll(300, random_state=0)[0]
+    layer = LLEFeatures(LocallyLinearEmbedding(n_neighbors=10).fit(X), dtype=torch.float64)
+    x = torch.as_tensor(X[:5]).requires_grad_()
+    layer(x)[:, 0].sum().backward()
+    near = (x.detach() + 1e-7).requires_grad_()
+    layer(near)[:, 0].sum().backward()
+    assert near.grad.abs().max() > 1e-6
+    torch.testing.assert_close(x.grad, near.grad, rtol=1e-3, atol=1e-8)
 
 
 class _Projected(torch.utils.data.Dataset):
@@ -450,3 +477,23 @@ def test_features_bad_estimators():
         LLEFeatures(PCA().fit(X))
     with pytest.raises(ValueError, match="sparse"):
         LLEFeatures(LocallyLinearEmbedding().fit(csr_array(X)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "made",
+    [lambda a: a * 2, lambda a: (a * 2).T.contiguous().T, lambda a: (a * 2)[:, :4], torch.relu],
+)
+def test_neighbors_of_what_a_compiled_network_computes(made):
+    x = normal(32, 6).float()
+    compiled = torch.compile(lambda a: knn(made(a), k=3), fullgraph=True)
+    assert torch.equal(compiled(x), knn(made(x), k=3))
+
+
+@pytest.mark.slow
+def test_locality_of_features_that_a_compiled_network_computes():
+    x, loss = normal(32, 6).float(), LocalityLoss(k=4)
+    net = nn.Linear(6, 2)
+    back = nn.Sequential(nn.Linear(6, 16), nn.ReLU()).requires_grad_(False)
+    compiled = torch.compile(lambda x: loss(net(x), back(x)), fullgraph=True)
+    torch.testing.assert_close(compiled(x), loss(net(x), back(x)))

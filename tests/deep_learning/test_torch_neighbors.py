@@ -131,7 +131,7 @@ def test_noncontiguous_and_sliced():
             (torch.zeros(5, 2), torch.zeros(4, 2)),
             {"k": 1, "exclude_self": True},
             ValueError,
-            "bank has 4 rows and x 5",
+            r"this one has shape \(4, 2\) and x \(5, 2\)",
         ),
         (
             (torch.zeros(5, 2), torch.ones(5, 2)),
@@ -144,3 +144,40 @@ def test_noncontiguous_and_sliced():
 def test_bad_input(args, options, error, message):
     with pytest.raises(error, match=message):
         knn(*args, **options)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_row_that_changes_by_less_than_the_others_round(counted):
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(300, 3, generator=generator)
+    bank[:, 0] += 1e6
+    for step in range(600):
+        row = step % 300
+        (bank if counted else bank.data)[row, 1:] = 0.05 * torch.randn(2, generator=generator)
+        assert int(knn(bank[row : row + 1].clone(), bank, k=1)) == row
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_every_number_of_a_bank_counts(dtype):
+    bank = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = module._fingerprint(bank)
+    assert torch.equal(before, module._fingerprint(bank.clone().T.contiguous().T))
+    for row, column in ((0, 0), (17, 3), (39, 4)):
+        changed = bank.clone()
+        changed[row, column] = torch.nextafter(changed[row, column].float(), torch.tensor(9.0)).to(
+            dtype
+        )
+        if changed[row, column] == bank[row, column]:  # half precision: the next number
+            changed[row, column] *= 1.01
+        assert torch.nonzero(module._fingerprint(changed) != before).tolist() == [[row]]
+
+
+def test_a_search_is_kept_while_the_bank_is():
+    bank = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    knn(bank[:3] + 0.1, bank, k=2)
+    search = module._searches[bank][2]
+    knn(bank[:3] - 0.1, bank, k=2)
+    assert module._searches[bank][2] is search
+    bank.add_(1)
+    knn(bank[:3], bank, k=2)
+    assert module._searches[bank][2] is not search

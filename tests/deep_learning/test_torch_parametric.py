@@ -427,6 +427,7 @@ def test_a_second_fit_forgets_the_first():
         ({}, torch.full((30, 3), torch.nan), "NaN"),
         ({}, torch.ones(30, 3, requires_grad=True), "model.X."),
         ({}, np.ones((30, 3)), "all 30 points of X are equal"),
+        ({"batch_size": 2}, sheet(), "batch_size=2 must be more than n_components=2"),
         ({"hidden": ()}, sheet(), "hidden=.. must be"),
         ({"hidden": (3.5,)}, sheet(), "hidden=.3.5,. must be"),
         ({"reg": 0}, sheet(), "'reg' parameter"),
@@ -466,3 +467,17 @@ def test_non_negative_weights_and_verbose(capsys):
     model = small(weights_method="nonneg", verbose=True).fit(sheet())
     assert "training" in capsys.readouterr().err
     assert model.loss_ > small().fit(sheet()).loss_
+
+
+def test_standardize_keeps_its_digits_under_float():
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e6
+    layer = Standardize(3).learn(x)
+    expected = layer(x)
+    assert layer.float().mean.dtype == torch.float64
+    assert torch.equal(layer(x), expected)
+
+
+def test_small_batches_have_more_seeds_than_coordinates():
+    X = sheet()
+    model = small(batch_size=3, max_epochs=3).fit(X)
+    assert np.isfinite(model.history_).all() and model.history_.max() < 10

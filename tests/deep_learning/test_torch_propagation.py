@@ -365,3 +365,23 @@ def test_cuda_tensors_give_the_same_there(method):
     F.square().sum().backward()
     np.testing.assert_allclose(F.detach().cpu(), propagate_labels(idx, w, y, mask, method=method))
     assert there[1].grad.device.type == "cuda"
+
+
+def test_alphas_that_float32_cannot_tell_apart():
+    x = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    idx = knn(x, k=8)
+    w = barycentric_weights(x, (x, idx), reg=0.1, method="nonneg")
+    y, mask = (x[:, 0] > 0).long(), torch.arange(200) < 20
+    propagate_labels(idx, w, y, mask, method="lnp", alpha=1 - 1e-8)
+    again = propagate_labels(idx, w, y, mask, method="lnp", alpha=1 - 1e-9)
+    fresh = propagate_labels(idx, w.clone(), y, mask, method="lnp", alpha=1 - 1e-9)
+    torch.testing.assert_close(again, fresh, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("method", ["clamped", "lnp"])
+def test_weights_as_fortran_has_them(method):
+    w = GOOD["w"]
+    options = {**GOOD, "method": method}
+    expected = propagate_labels(**options)
+    found = propagate_labels(**options | {"w": w.T.contiguous().T})
+    torch.testing.assert_close(found, expected)

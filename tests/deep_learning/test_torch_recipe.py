@@ -464,3 +464,15 @@ def test_the_table_of_few_labels():
     assert name == "propagation"
     assert float(cells[0]) == pytest.approx(100 * result.inductive, abs=0.06)
     assert float(cells[3]) == pytest.approx(100 * result.transductive, abs=0.06)
+
+
+@pytest.mark.parametrize("context", ["none", "embedding", "propagation"])
+def test_one_class_is_every_prediction_of_any_head(context):
+    X = np.random.default_rng(0).standard_normal((40, 12))
+    y = np.full(40, -1)
+    y[:5] = 7
+    model = LocalContextClassifier(context=context, head=LogisticRegression())
+    with pytest.warns(UserWarning, match="which will be every prediction"):
+        model.fit(X, y)
+    assert (model.predict(X) == 7).all()
+    assert model.predict_proba(X).shape == (40, 1)

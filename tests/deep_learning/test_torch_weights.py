@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 torch = pytest.importorskip("torch")
 
 from lle_gpu.constraints.cpu import barycentric_weights as numpy_weights  # noqa: E402
-from lle_gpu.torch import barycentric_weights, knn  # noqa: E402
+from lle_gpu.torch import barycentric_weights, knn, locality_loss, reconstruct  # noqa: E402
 from lle_gpu.torch import ops as operators  # noqa: E402
 from lle_gpu.torch.neighbors import nearest  # noqa: E402
 from lle_gpu.torch.weights import fused_weights, nonnegative_support  # noqa: E402
@@ -264,7 +264,8 @@ def arguments():
         "weighted_scatter": (operators.weighted_scatter, (w, x, idx, 20)),
         "barycentric_weights": (fused_weights, (x, bank, idx, 1e-3)),
         "nonnegative_support": (nonnegative_support, (torch.eye(4).repeat(3, 1, 1),)),
-        "knn": (nearest, (x.detach(), bank.detach(), 5, False)),
+        "knn": (nearest, (x.detach(), bank.detach(), 5)),
+        "knn among themselves": (nearest, (x.detach(), None, 5)),
     }
 
 
@@ -276,7 +277,7 @@ def test_opcheck(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in arguments() if name not in ("nonnegative_support", "knn")]
+    "name", [name for name in arguments() if name != "nonnegative_support" and "knn" not in name]
 )
 def test_derivatives_of_operators(name):
     operator, args = arguments()[name]
@@ -423,3 +424,52 @@ def test_noncontiguous_tensors():
     expected = pair(x, bank, idx)
     strided = x.detach().repeat_interleave(2, dim=1)[:, ::2], bank.detach().T.contiguous().T
     torch.testing.assert_close(pair(*strided, idx.T.contiguous().T), expected.detach())
+
+
+def test_noncontiguous_weights_have_derivatives():
+    x, bank, idx = problem(5, 4)
+    w = barycentric_weights(x, (bank, idx)).detach()
+    columns = w.T.contiguous().T  # as Fortran has them
+    assert not columns.is_contiguous()
+    of = []
+    for given in (w, columns):
+        values = bank.detach().clone().requires_grad_()
+        reconstruct(given, values, idx).square().sum().backward()
+        locality_loss(values[: len(idx)], (values, idx), given).backward()
+        of.append(values.grad)
+    torch.testing.assert_close(of[1], of[0])
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e-120, 1e120, 1e200])
+def test_the_scale_of_float64_does_not_matter(factor):
+    x, bank, idx = problem(5, 8)
+    expected = barycentric_weights(x, (bank, idx)).detach()
+    small, rows = (x * factor).detach(), (bank * factor).detach()
+    torch.testing.assert_close(barycentric_weights(small, (rows, idx)), expected)
+    torch.testing.assert_close(barycentric_weights(small, rows[idx]), expected)
+
+
+@pytest.mark.parametrize("setting", ["medium", "high"])
+def test_products_stay_whole_where_networks_do_without(setting):
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(300, 64, generator=generator) + 10
+    x = torch.randn(50, 64, generator=generator) + 10
+    idx = knn(x, bank, k=12)
+
+    def run():
+        points, rows = x.clone().requires_grad_(), bank.clone().requires_grad_()
+        w = barycentric_weights(points, (rows, idx))
+        y = reconstruct(w, rows, idx)
+        y.square().sum().backward()
+        plain = barycentric_weights(x, bank[idx])
+        return w.detach(), y.detach(), points.grad, rows.grad, plain
+
+    expected = run()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        found = run()
+        assert torch.get_float32_matmul_precision() == setting
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
