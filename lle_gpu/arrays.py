@@ -86,7 +86,10 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
         As scikit-learn's ``check_array``, for sparse kinds other than SciPy's, and as
         :func:`lle_gpu.kinds.unwrap`.
     """
-    _check_sparse(X)
+    if issparse(X):
+        if X.ndim != 2:
+            raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
+        check_structure(X, "X")
     frame = X if is_frame(X) else None
     if reset is not None:
         if frame is not None:
@@ -150,26 +153,6 @@ def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
             f"({listed(labels)}): their order cannot be checked.",
             UserWarning,
         )
-
-
-def _check_sparse(X: Any) -> None:
-    """Refuse sparse arrays that are not SciPy's, not matrices, or not sound."""
-    kind = type(X)
-    if kind.__module__.startswith("cupyx.scipy.sparse"):
-        raise TypeError(
-            f"X is a CuPy {kind.__name__}: sparse X is worked on by the CPU alone. Give X.get(), "
-            "which is SciPy's, or X.toarray() if that fits in the GPU's memory."
-        )
-    if hasattr(X, "to_scipy_sparse"):
-        raise TypeError(
-            f"X is a {kind.__module__.partition('.')[0]}.{kind.__name__}: of the sparse kinds only "
-            "SciPy's are known here. Give X.to_scipy_sparse()."
-        )
-    if not issparse(X):
-        return
-    if X.ndim != 2:
-        raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
-    check_structure(X, "X")
 
 
 def _canonical(X: Any) -> Any:

@@ -135,8 +135,6 @@ def _on_host(value: Any) -> Any:
     """CuPy's arrays and sparse matrices, also in tuples and lists, as NumPy's and SciPy's."""
     if type(value) in (tuple, list):
         return type(value)(map(_on_host, value))
-    if type(value).__module__.startswith("cupyx.scipy.sparse"):
-        return value.get()
     return to_host(value)
 
 
