@@ -633,6 +633,25 @@ class TestEstimator:
         with pytest.raises(ValueError, match="^precomputed_knn, row 0"):
             self.model(precomputed_knn=WIDE[:, :3]).fit(X)
 
+    def test_no_search_is_made_for_nothing(self):
+        """A function as metric is slow; it is asked when transform() searches."""
+        calls = []
+
+        def metric(x, y):
+            calls.append(1)
+            return float(np.abs(x - y).sum())
+
+        model = LocallyLinearEmbedding(n_neighbors=K, metric=metric).fit(X, knn_graph=WIDE)
+        assert len(calls) < 20  # whether it is one that can be used
+        new = X[:3] + 0.1
+        by_name = LocallyLinearEmbedding(n_neighbors=K, metric="manhattan").fit(X, knn_graph=WIDE)
+        np.testing.assert_array_equal(model.transform(new), by_name.transform(new))
+        assert len(calls) > N
+
+    def test_a_metric_that_there_is_not_is_refused_all_the_same(self):
+        with pytest.raises(ValueError, match="metric='nothing' cannot be used here"):
+            LocallyLinearEmbedding(n_neighbors=K, metric="nothing").fit(X, knn_graph=WIDE)
+
     def test_transform_searches_as_ever(self):
         far = reference.neighbors(X, 3 * K)[:, ::3]
         model = self.model(precomputed_knn=far).fit(X)

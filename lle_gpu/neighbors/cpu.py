@@ -17,6 +17,7 @@ Sparse points have a search of their own, :mod:`lle_gpu.neighbors.sparse`, for E
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -293,15 +294,20 @@ class NeighborSearch:
                 f"metric={metric!r} is none that neighbors_algorithm='faiss' knows here: it must "
                 "be 'euclidean'. Use that, or neighbors_algorithm='auto' or 'pynndescent'."
             )
-        if algorithm == "pynndescent":
-            self._search: Any = PyNNDescent(X, metric, random_state, n_jobs)
-        else:
-            self._search = self._search_in(X)
+        if algorithm == "pynndescent":  # which draws its seed now
+            self._search = PyNNDescent(X, metric, random_state, n_jobs)
+        else:  # a metric or a library that there is not is an error now
+            self._search_in(csr_array(np.eye(2)) if issparse(X) else X[:2])
+
+    @cached_property
+    def _search(self) -> Any:
+        """Made when it is needed: where a graph is given, that may be never."""
+        return self._search_in(self.X)
 
     @property
     def random_state(self) -> int | None:
         """The seed of its search, drawn when it was made; None if it needs none."""
-        return getattr(self._search, "seed", None)
+        return getattr(vars(self).get("_search"), "seed", None)
 
     def _search_in(
         self, X: NDArray[Any], rows: Index | None = None, *, float64: bool = False
