@@ -32,7 +32,7 @@ from lle_gpu.kinds import (
     to_host,
     unwrap,
 )
-from lle_gpu.sparse_structure import check_structure
+from lle_gpu.sparse_structure import LARGEST_SPARSE, check_structure, narrowed
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -90,6 +90,11 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
         if X.ndim != 2:
             raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
         check_structure(X, "X")
+        if X.shape[0] * X.shape[1] > LARGEST_SPARSE:
+            raise ValueError(
+                f"X is sparse, of shape {X.shape}: it has more places than int64 can number. Leave "
+                "out the columns without entries: X[:, numpy.unique(X.tocsr().indices)]."
+            )
     frame = X if is_frame(X) else None
     if reset is not None:
         if frame is not None:
@@ -272,8 +277,14 @@ def check_values(X: NDArray[Any], *, solver: str | None = None) -> None:
 
 
 def feature_ranges(X: Any) -> Any:
-    """Largest minus smallest value of each feature, in float64, of X's kind (NumPy's if sparse)."""
-    low, high = min_max_axis(X, axis=0) if issparse(X) else (X.min(axis=0), X.max(axis=0))
+    """Largest minus smallest value of each feature, in float64, of X's kind.
+
+    Of a sparse X (NumPy's) those that have entries, or one that has none.
+    """
+    if issparse(X):
+        low, high = min_max_axis(narrowed(X)[1], axis=0) if X.nnz else (np.zeros(1), np.zeros(1))
+    else:
+        low, high = X.min(axis=0), X.max(axis=0)
     return high.astype(np.float64) - low.astype(np.float64)
 
 

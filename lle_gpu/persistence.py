@@ -44,6 +44,7 @@ from lle_gpu.device import resolve
 from lle_gpu.exceptions import ModelFileError, warn_user
 from lle_gpu.functional import where_it_fits
 from lle_gpu.neighbors import ALGORITHMS
+from lle_gpu.sparse_structure import LARGEST_SPARSE
 from lle_gpu.spectral import Spectrum
 
 __all__ = ["load", "portable", "read", "restored", "write"]
@@ -656,6 +657,11 @@ class _Decoder:
 
     def _csr(self, content: dict[str, Any]) -> Any:
         rows, columns = content["shape"]
+        # Whatever its columns: nothing takes memory for those without entries.
+        if not all(type(size) is int and size > 0 for size in (rows, columns)):
+            _fail(f"the shape of a sparse matrix is {content['shape']!r:.80}")
+        if rows * columns > LARGEST_SPARSE:
+            _fail(f"a sparse matrix of shape {(rows, columns)} has places that int64 cannot number")
         parts = [self.arrays.pop(content[part]) for part in ("data", "indices", "indptr")]
         if not all(part.dtype in (np.int32, np.int64) for part in parts[1:]):
             _fail("a sparse matrix has indices that are no integers")

@@ -905,6 +905,31 @@ class TestHostile:
         forge.array(name, change(array))
         refused(forge.write(tmp_path / "bad.lle"), "no model|does not hold points|no integers")
 
+    @pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
+    def test_widths_take_no_memory(self, tmp_path, metric):
+        """No file has to fill them: 2^50 columns would be petabytes."""
+        X = text_like()
+        fitted = LocallyLinearEmbedding(n_neighbors=10, metric=metric).fit(X)
+        fitted.save(tmp_path / "m.lle")
+        forge = Forge(tmp_path / "m.lle")
+        for part, name in ((forge.document["fitted"], "n_features_in_"), (self.csr(forge), 1)):
+            part[name] = 2**50
+        again = lle_gpu.load(forge.write(tmp_path / "wide.lle"))
+        assert again.nbrs_.X.shape == (len(fitted.embedding_), 2**50)
+        if metric == "euclidean":
+            wide = csr_array((X.data, X.indices, X.indptr), shape=(X.shape[0], 2**50))
+            np.testing.assert_array_equal(again.transform(wide[:9]), fitted.embedding_[:9])
+
+    @pytest.mark.parametrize("width", [2**62, 2**63, 10**30, 60.0, True, None, -1, "60"])
+    def test_wrong_widths(self, tmp_path, width):
+        LocallyLinearEmbedding(n_neighbors=10).fit(text_like()).save(tmp_path / "m.lle")
+        forge = Forge(tmp_path / "m.lle")
+        forge.document["fitted"]["n_features_in_"] = self.csr(forge)[1] = width
+        refused(forge.write(tmp_path / "wrong.lle"), "shape")
+
+    def csr(self, forge):
+        return forge.document["fitted"]["nbrs_"]["Search"]["X"]["csr"]["shape"]
+
     def test_wrong_graphs(self, model, tmp_path):
         """Of which nothing is used before the next fit."""
         path = tmp_path / "m.lle"
