@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from typing import Any, Self
 
 import numpy as np
@@ -31,7 +30,7 @@ from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on, where_it_fits
 from lle_gpu.kinds import as_kind_of, check_kind, check_order, is_device_array, output_kind, wrap
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.patching import is_patched
-from lle_gpu.persistence import portable, read, restored, write
+from lle_gpu.persistence import FilePath, portable, read, restored, write
 from lle_gpu.progress import watch
 from lle_gpu.spectral import Spectrum
 
@@ -476,7 +475,7 @@ default="auto"
         with watch(self.verbose, self.callbacks):
             return diagnose(self, X)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: FilePath) -> None:
         """Write the fitted model to a file of arrays and JSON, without code; see :meth:`load`.
 
         A file that is there is replaced when all is written, and stays if something fails. Arrays
@@ -501,7 +500,7 @@ default="auto"
         write(path, self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: FilePath) -> Self:
         """Read a model that :meth:`save` wrote; the same as :func:`lle_gpu.load`.
 
         Parameters

@@ -67,6 +67,7 @@ NOT_KEPT = ("callbacks",)
 NOT_KEPT_STATE = ("_frames_as_arrays", "_metadata_request")
 DAMAGED = "the file is damaged: get it again, or save the model once more"
 
+FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # Without a GPU
 
@@ -173,7 +174,7 @@ def _made_anew(search: Search) -> tuple[Any, str]:
 # Writing
 
 
-def write(path: str | os.PathLike[str], model: Any) -> None:
+def write(path: FilePath, model: Any) -> None:
     """Write a fitted model; what ``LocallyLinearEmbedding.save`` does.
 
     Parameters
@@ -241,12 +242,12 @@ def _as_search(search: Any) -> Search:
     return search if isinstance(search, Search) else _search_of(search)
 
 
-def _path(path: str | os.PathLike[str]) -> Path:
-    if not (name := os.fspath(path)):  # which Path would take for the folder that we are in
+def _path(path: FilePath) -> Path:
+    if not (name := os.fsdecode(path)):  # which Path would take for the folder that we are in
         raise FileNotFoundError("path='' names no file: give the name of one, such as 'model.lle'")
     if name.endswith(("/", os.sep)):  # which Path would leave out
         raise IsADirectoryError(f"path={name!r} names a folder: give the name of a file in it")
-    return Path(path)
+    return Path(name)
 
 
 @contextlib.contextmanager
@@ -410,7 +411,7 @@ RECORDS: dict[str, Any] = {"Spectrum": Spectrum, "Search": Search}
 # Reading
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: FilePath) -> Any:
     """Read a model that :meth:`lle_gpu.LocallyLinearEmbedding.save` wrote.
 
     Nothing in the file is executed. A model that was fitted on a GPU is brought to one if there is
@@ -460,13 +461,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     return read(path, LocallyLinearEmbedding)
 
 
-def read(path: str | os.PathLike[str], cls: Any) -> Any:
+def read(path: FilePath, cls: Any) -> Any:
     """Read a model of the class; what :func:`load` does."""
-    with _path(path).open("rb") as file:
+    path = _path(path)
+    with path.open("rb") as file:
         try:
             model = _model(cls, *_contents(file, cls.__name__))
         except ModelFileError as error:
-            raise ModelFileError(f"{os.fspath(path)}: {error}") from error.__cause__
+            raise ModelFileError(f"{path}: {error}") from error.__cause__
         except (
             # What zipfile, json, NumPy, SciPy and scikit-learn raise for what they cannot read.
             zipfile.BadZipFile, NotImplementedError, ArithmeticError, AttributeError, EOFError,
@@ -480,10 +482,10 @@ def read(path: str | os.PathLike[str], cls: Any) -> Any:
     return model
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> ModelFileError:
+def _unreadable(path: Path, error: Exception) -> ModelFileError:
     why = " ".join(str(error).split())
     return ModelFileError(
-        f"{os.fspath(path)}: this is no model that can be read ({why}). It is another kind of "
+        f"{path}: this is no model that can be read ({why}). It is another kind of "
         f"file, or {DAMAGED}."
     )
 
@@ -715,6 +717,8 @@ def _disagreement(model: Any, state: dict[str, Any]) -> str | None:
     for name, value in model.get_params(deep=False).items():
         if type(value) is int and abs(value) > sys.float_info.max:
             return f"{name} is an integer beyond float64's largest number"
+    if model.n_jobs == 0:  # or False
+        return f"n_jobs={model.n_jobs} must be a positive number, -1 or None (all cores)"
     fitted = state["nbrs_"].n_neighbors
     if model.n_neighbors != fitted:
         return f"n_neighbors={model.n_neighbors}, and the neighbours of the fit are {fitted}"
@@ -794,7 +798,7 @@ HOLDS: dict[str, Callable[[Any, int, int, int], bool]] = {
         isinstance(value, list) and len(value) == d and all(map(_is_label, value))
     ),
     "_sklearn_output_config": lambda value, n, d, q: (
-        value in [{"transform": container} for container in (None, "default", "pandas", "polars")]
+        value in [{"transform": container} for container in ("default", "pandas", "polars")]
     ),
 }
 OPTIONAL = {"feature_names_in_", "_labels_in", "_sklearn_output_config"}

@@ -413,6 +413,18 @@ class TestSaving:
         assert list(tmp_path.iterdir()) == [path]
         assert lle_gpu.load(path).n_neighbors == 8
 
+    def test_paths_in_bytes(self, model, tmp_path):
+        path = os.fsencode(tmp_path / "ü.lle")
+        model.save(path)
+        for read in (lle_gpu.load, LocallyLinearEmbedding.load):
+            assert same(read(path).embedding_, model.embedding_)
+        (tmp_path / "x.lle").write_bytes(b"")
+        with pytest.raises(ModelFileError, match="^[^b].*x.lle: this is no model"):
+            lle_gpu.load(os.fsencode(tmp_path / "x.lle"))
+        for empty, error in ((b"", FileNotFoundError), (b"a/", IsADirectoryError)):
+            with pytest.raises(error):
+                model.save(empty)
+
     def test_parameters_that_are_not_the_fit_s(self, model, tmp_path):
         with pytest.raises(ValueError, match="cannot keep .*n_neighbors=9.* of the fit are 8"):
             model.set_params(n_neighbors=9).save(tmp_path / "m.lle")
@@ -821,6 +833,9 @@ class TestHostile:
             ("fitted.device_", "gpu", "device_ does not fit nbrs_"),
             ("fitted._sklearn_output_config", {"dict": {"transform": 3}}, "does not fit"),
             ("fitted._sklearn_output_config", {"dict": {"transform": "x"}}, "does not fit"),
+            ("fitted._sklearn_output_config", {"dict": {"transform": None}}, "does not fit"),
+            ("parameters.n_jobs", 0, "n_jobs=0 must be a positive number"),
+            ("parameters.n_jobs", False, "n_jobs=False must be a positive number"),
             ("fitted.nbrs_", None, "does not hold points"),
             ("fitted.nbrs_.Search.n_neighbors", 60, "nbrs_ does not fit"),
             ("fitted.nbrs_.Search.n_neighbors", True, "nbrs_ does not fit"),
