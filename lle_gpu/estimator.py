@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +29,15 @@ from lle_gpu.arrays import (
 from lle_gpu.backend import Backend
 from lle_gpu.device import resolve
 from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on, where_it_fits
-from lle_gpu.kinds import as_kind_of, check_kind, check_order, is_device_array, output_kind, wrap
+from lle_gpu.kinds import (
+    KINDS,
+    as_kind_of,
+    check_kind,
+    check_order,
+    is_device_array,
+    output_kind,
+    wrap,
+)
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.patching import is_patched
 from lle_gpu.persistence import FilePath, portable, read, restored, write
@@ -312,7 +322,10 @@ default="auto"
         parameters["knn_graph"] = (
             ("precomputed_knn", given) if knn_graph is None else ("knn_graph", knn_graph)
         )
-        with watch(parameters.pop("verbose"), parameters.pop("callbacks")):
+        with (
+            _as_it_was(self.random_state),
+            watch(parameters.pop("verbose"), parameters.pop("callbacks")),
+        ):
             result, backend = embed_on(parameters.pop("device"), X, **parameters)
         fitted.embedding_ = result.coordinates
         fitted.reconstruction_error_ = result.spectrum.error
@@ -403,7 +416,10 @@ default="auto"
 
     def _output_kind(self, X: Any, *, by_set_output: bool = True) -> str:
         """What kind to give back for X; raises before any work is done if it cannot be made."""
-        if by_set_output and _get_output_config("transform", self)["dense"] != "default":
+        container = _get_output_config("transform", self)["dense"] if by_set_output else "default"
+        if container != "default":
+            if container in KINDS:  # others may have been registered with scikit-learn
+                check_kind(container)
             return "numpy"  # of which scikit-learn makes the data frame
         as_arrays = is_patched() or vars(self).get("_frames_as_arrays", False)
         kind = output_kind(X, self.output_type, frames_as_arrays=as_arrays)
@@ -561,3 +577,17 @@ default="auto"
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = [np.dtype(t).name for t in FLOAT_DTYPES]
         return tags
+
+
+@contextlib.contextmanager
+def _as_it_was(random_state: Any) -> Iterator[None]:
+    """A generator that has been drawn from gets its state back if what is inside does not end."""
+    if not isinstance(random_state, np.random.RandomState):
+        yield
+        return
+    state = random_state.get_state(legacy=False)
+    try:
+        yield
+    except BaseException:
+        random_state.set_state(state)
+        raise
