@@ -137,7 +137,7 @@ def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
             estimator._labels_in = given
         return
     fitted = getattr(estimator, "_labels_in", None)
-    if given == fitted:
+    if _comparable(given) == _comparable(fitted):
         return
     if given is not None and fitted is not None:
         same = sorted(map(repr, given)) == sorted(map(repr, fitted))
@@ -158,6 +158,13 @@ def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
             f"({listed(labels)}): their order cannot be checked.",
             UserWarning,
         )
+
+
+def _comparable(labels: Any) -> Any:
+    """The same names, of which NaN equals NaN: for tuples, an object is equal to itself."""
+    if isinstance(labels, list | tuple):
+        return tuple(map(_comparable, labels))
+    return np.nan if isinstance(labels, float) and np.isnan(labels) else labels
 
 
 def _canonical(X: Any) -> Any:

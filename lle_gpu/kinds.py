@@ -40,6 +40,7 @@ __all__ = [
     "check_kind",
     "check_order",
     "host_array",
+    "host_rows",
     "is_device_array",
     "is_frame",
     "kind_of",
@@ -131,6 +132,25 @@ def host_array(given: Any, name: str) -> Any:
         return given
     by_dlpack = hasattr(given, "__dlpack_device__") and not hasattr(given, "__array__")
     return np.from_dlpack(given) if by_dlpack else np.asarray(given)
+
+
+def host_rows(given: Any, d: int) -> Any:
+    """Queries X: rows of d numbers as NumPy's array of floats or SciPy's sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If they are of another shape, or hold no real numbers.
+    """
+    X = host_array(given, "X")
+    if X.ndim != 2 or X.shape[1] != d:
+        raise ValueError(
+            f"X is of shape {X.shape}, and must be (any number, {d}), as the training points are. "
+            "Give X.reshape(1, -1) for a single point."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X is of dtype {X.dtype}, and must hold real numbers: X.astype(float)")
+    return X if X.dtype.kind == "f" else X.astype(np.float64)
 
 
 def as_kind_of(X: Any, array: Any) -> Any:
@@ -400,6 +420,10 @@ def _from_list(X: Sequence[Any]) -> Any:
 
 def _from_columns(X: Any) -> Any:
     """Another library's frame, looked at by columns: NumPy would make one type of all."""
+    if type(X).__module__.partition(".")[0] == "pyarrow" and type(X).__name__ == "RecordBatch":
+        import pyarrow
+
+        X = pyarrow.Table.from_batches([X])  # whose columns' names scikit-learn finds
     if hasattr(X, "column_names"):  # pyarrow's, whose columns are the columns
         columns = list(zip(X.column_names, X.columns, strict=True))
     else:
@@ -642,6 +666,12 @@ def _checked(array: Any, column: Any = None) -> Any:
         array = np.asarray(array)
     if array.dtype.kind == "c":
         _refuse_complex(f"an array of {array.dtype}")
+    if array.dtype.names is not None:
+        raise ValueError(
+            f"X is a structured array with the fields {listed(array.dtype.names)}: its rows are "
+            "records, and no numbers. Give numpy.lib.recfunctions.structured_to_unstructured(X), "
+            "or a data frame."
+        )
     if array.ndim == 2:  # others are an error of their own
         names = range(array.shape[1]) if column is None else [column]
         if array.dtype.kind in "SUTMm":

@@ -615,6 +615,39 @@ def test_text_in_a_table_of_another_library():
         LocallyLinearEmbedding().fit(table)
 
 
+@pytest.mark.parametrize("kind", ["table", "record_batch"])
+def test_columns_of_arrow_are_compared(kind):
+    arrow = pytest.importorskip("pyarrow")
+    columns = dict(zip("abc", make_manifold("swiss-roll", 60).T, strict=True))
+    batch = getattr(arrow, kind)(columns)
+    model = LocallyLinearEmbedding().fit(batch)
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    assert_array_equal(model.transform(batch), model.embedding_)
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        model.transform(batch.select(["b", "a", "c"]))
+
+
+def test_records():
+    """Structured arrays, whose rows NumPy does not convert."""
+    frame = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20)})
+    for records in (frame.to_records(index=False), np.array(frame.to_records())):
+        with pytest.raises(ValueError, match=r"^X is a structured array.*'b'.*structured_to_unst"):
+            LocallyLinearEmbedding().fit(records)
+
+
+def test_nan_among_the_columns_names():
+    """It is its own name: a frame goes with itself, also after a pickle, and no other does."""
+    X = make_manifold("swiss-roll", 60)
+    for names in ([1.0, 2.0, np.nan], [(0, 1.0), (0, 2.0), (1, float("nan"))]):
+        frame = pd.DataFrame(X)
+        frame.columns = pd.Index(names, tupleize_cols=False)
+        model = LocallyLinearEmbedding().fit(frame)
+        for one in (model, pickle.loads(pickle.dumps(model))):
+            assert_array_equal(one.transform(frame.copy()), model.embedding_)
+            with pytest.raises(ValueError, match="must be in the order in which they were fitted"):
+                one.transform(frame.iloc[:, [0, 2, 1]])
+
+
 def test_mixed_kinds():
     torch = pytest.importorskip("torch")
     row = np.arange(3.0)
@@ -706,6 +739,24 @@ class TestOutputType:
             assert type(LocallyLinearEmbedding(output_type="numpy").fit_transform(X)) is (
                 pd.DataFrame
             )
+
+    @pytest.mark.parametrize("container", ["pandas", "polars"])
+    @pytest.mark.parametrize("way", ["set_output", "config_context"])
+    def test_set_output_to_what_is_not_there(self, monkeypatch, container, way):
+        """Before the fit, and with the name of the extra."""
+        X = make_manifold("swiss-roll", 60)
+        model = LocallyLinearEmbedding(callbacks=lambda event: pytest.fail("it was fitted"))
+        fitted = LocallyLinearEmbedding().fit(X)
+        option = {"transform_output": container} if way == "config_context" else {}
+        if way == "set_output":
+            for each in (model, fitted):
+                each.set_output(transform=container)
+        monkeypatch.setitem(sys.modules, container, None)
+        with config_context(**option):
+            for call in (model.fit_transform, fitted.transform):
+                with pytest.raises(ImportError, match=rf"pip install 'lle-gpu\[{container}\]'"):
+                    call(X)
+        assert type(fitted.inverse_transform(fitted.embedding_)) is np.ndarray
 
     def test_default_is_as_nothing_set(self):
         frame = make("pandas", make_manifold("swiss-roll", 60))

@@ -28,6 +28,7 @@ from scipy.spatial import cKDTree
 # Not from sklearn.neighbors, where cuml.accel may stand with another, float32, search.
 from sklearn.neighbors._unsupervised import NearestNeighbors
 
+from lle_gpu.kinds import host_rows
 from lle_gpu.neighbors.faiss import Faiss
 from lle_gpu.neighbors.products import Float32Products
 from lle_gpu.neighbors.pynndescent import PyNNDescent, candidates_for
@@ -341,7 +342,7 @@ class NeighborSearch:
 
         Parameters
         ----------
-        X : ndarray of shape (m, d), optional
+        X : array-like of shape (m, d), optional
             Query points; sparse ones, too, if the training points are sparse. Without it the
             training points are the queries, each with itself left out.
         n_neighbors : int, optional
@@ -360,7 +361,7 @@ class NeighborSearch:
         most = n - 1 if X is None else n
         if not 1 <= k <= most:
             raise ValueError(f"n_neighbors={k} must be from 1 to {most} with {n} training points")
-        points = self.X if X is None else X
+        points = self.X if X is None else host_rows(X, self.X.shape[1])
         if issparse(self.X):
             points = csr_array(points)
         elif issparse(points):
