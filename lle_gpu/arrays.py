@@ -31,6 +31,7 @@ from lle_gpu.kinds import (
     listed,
     to_host,
     unwrap,
+    warn_of_copy,
 )
 from lle_gpu.sparse_structure import LARGEST_SPARSE, check_structure, narrowed
 
@@ -104,6 +105,13 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
     X = unwrap(X)
     if reset is not None and frame is None and is_device_array(X):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if isinstance(X, np.ndarray) and X.dtype not in FLOAT_DTYPES:
+        warn_of_copy(
+            X,
+            f"{X.dtype} is converted to float64 as a whole",
+            "Save it as float32 or float64 (numpy.save), which is read in parts",
+            itemsize=8,
+        )
     options: dict[str, Any] = {
         "accept_sparse": "csr",
         "dtype": FLOAT_DTYPES,

@@ -203,6 +203,8 @@ default="auto"
         that no constraint holds.
     ConvergenceWarning
         If the vectors are not known to be right to ``tol``.
+    UserWarning
+        If a memory-mapped X, of more than 64 MiB, does not stay in its file.
     GpuFallbackWarning
         For ``device="auto"``, if the GPU's memory did not do and the CPU took over; from
         :meth:`transform` and :meth:`inverse_transform`, too.
@@ -300,8 +302,8 @@ default="auto"
             columns must all be numbers: float32 if all columns are); other types are converted to
             float64, half precision tensors to float32. Kept for :meth:`transform` and not copied:
             do not change it afterwards. What is in a GPU's memory stays there. A memory-mapped
-            array is read in parts (the search with "kd_tree" and "ball_tree", and
-            ``disconnected="bridge"`` and "largest", hold copies of rows). SciPy's sparse matrices
+            array of float32 or float64 is read in parts; where that cannot be, as with trees (up to
+            15 features by default), a warning says how much is copied. SciPy's sparse matrices
             and arrays of any format are worked on as CSR, on the CPU, and never made dense as a
             whole; what comes back is dense.
         y : ignored

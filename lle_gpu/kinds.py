@@ -22,6 +22,7 @@ with what is made of them, unless their type has to be changed.
 from __future__ import annotations
 
 import importlib
+import mmap
 import sys
 from collections.abc import Callable, Sequence
 from numbers import Number
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from lle_gpu.cuda import cupy
+from lle_gpu.exceptions import warn_user
 
 __all__ = [
     "KINDS",
@@ -49,6 +51,7 @@ __all__ = [
     "output_kind",
     "to_host",
     "unwrap",
+    "warn_of_copy",
     "wrap",
 ]
 
@@ -80,6 +83,8 @@ _SPARSE_GRAPH = (
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)
 # From here on float64 does not hold every integer.
 _INTEGERS = 2**53
+# Bytes of a memory-mapped X that are copied without a word.
+_MAPPED = 1 << 26
 # Columns that an error names.
 _SHOWN = 5
 
@@ -159,6 +164,35 @@ def as_kind_of(X: Any, array: Any) -> Any:
         return to_host(array)
     with X.device:
         return cupy().asarray(array)
+
+
+def warn_of_copy(X: Any, why: str, instead: str, *, itemsize: int | None = None) -> None:
+    """Say so if a memory-mapped X does not stay in its file: memory may not hold it.
+
+    Parameters
+    ----------
+    X : anything
+    why, instead : str
+        Who copies, and what to do.
+    itemsize : int or None
+        Bytes that copies take for each number; None is X's own. Small ones are made without a word.
+
+    Warns
+    -----
+    UserWarning
+    """
+    file = X
+    while isinstance(file, np.ndarray):
+        file = file.base
+    if not isinstance(file, mmap.mmap):
+        return
+    n_bytes = X.size * (itemsize or X.itemsize)
+    if n_bytes > _MAPPED:
+        warn_user(
+            f"X is memory-mapped, and does not stay in its file: {why}, {n_bytes / 1e9:.2g} GB in "
+            f"memory. {instead}.",
+            UserWarning,
+        )
 
 
 def kind_of(X: Any) -> str:

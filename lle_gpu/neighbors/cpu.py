@@ -28,7 +28,7 @@ from scipy.spatial import cKDTree
 # Not from sklearn.neighbors, where cuml.accel may stand with another, float32, search.
 from sklearn.neighbors._unsupervised import NearestNeighbors
 
-from lle_gpu.kinds import host_rows
+from lle_gpu.kinds import host_rows, warn_of_copy
 from lle_gpu.neighbors.faiss import Faiss
 from lle_gpu.neighbors.products import Float32Products
 from lle_gpu.neighbors.pynndescent import PyNNDescent, candidates_for
@@ -84,6 +84,13 @@ class _KDTree:
     spare, float32 = 2, False
 
     def __init__(self, X: NDArray[Any], n_jobs: int | None) -> None:
+        warn_of_copy(
+            X,
+            "the tree of neighbors_algorithm='kd_tree', which 'auto' is up to "
+            f"{TREE_MAX_FEATURES} features, holds the points in float64",
+            "neighbors_algorithm='brute' reads X in parts, and takes longer",
+            itemsize=8,
+        )
         # Points and queries in spatial order find each other in the cache: half the time at a
         # million points.
         self._order = spatial_order(X)
@@ -205,6 +212,13 @@ class _ScikitLearn:
                 "metric='precomputed' is not possible: the weights and tangent planes need "
                 "coordinates. Give X itself, with the metric that made the distances."
             )
+        warn_of_copy(
+            X,
+            f"scikit-learn's search by metric={metric!r} and algorithm={algorithm!r} may hold the "
+            "points in float64",
+            "neighbors_algorithm='brute' and metric='euclidean' read X in parts",
+            itemsize=8,
+        )
         try:
             self._search = NearestNeighbors(
                 algorithm=algorithm, metric=metric, n_jobs=effective_jobs(n_jobs)
