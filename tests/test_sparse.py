@@ -232,6 +232,19 @@ def test_metrics(metric):
     np.testing.assert_allclose(np.take_along_axis(D, index, 1), distance, atol=1e-12)
 
 
+def test_a_function_gets_rows_of_the_points_width():
+    X = counts(40, 400, 20, seed=3)
+    weights = np.random.default_rng(0).random(400)
+
+    def metric(x, y):
+        return float(abs(x - y).toarray().ravel() @ weights)
+
+    index = NeighborSearch(X, 5, metric=metric).kneighbors(return_distance=False)
+    D = pairwise_distances(X.toarray() * weights, metric="manhattan")
+    np.fill_diagonal(D, np.inf)
+    np.testing.assert_array_equal(index, np.argsort(D, axis=1, kind="stable")[:, :5])
+
+
 def test_metrics_with_many_copies():
     index = NeighborSearch(EXACT["empty and repeated rows"], 4, metric="manhattan").kneighbors()[1]
     D = pairwise_distances(EXACT["empty and repeated rows"].toarray(), metric="manhattan")

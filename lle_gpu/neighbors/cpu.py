@@ -312,7 +312,8 @@ class NeighborSearch:
         if algorithm == "pynndescent":  # which draws its seed now
             self._search = PyNNDescent(X, metric, random_state, n_jobs)
         else:  # a metric or a library that there is not is an error now
-            self._search_in(csr_array(np.eye(2)) if issparse(X) else X[:2])
+            wide = issparse(X) and isinstance(metric, str)  # a function may ask for the width
+            self._search_in(csr_array(np.eye(2)) if wide else X[:2])
 
     @cached_property
     def _search(self) -> Any:
