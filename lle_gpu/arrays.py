@@ -31,8 +31,9 @@ from lle_gpu.kinds import (
     listed,
     to_host,
     unwrap,
+    warn_of_copy,
 )
-from lle_gpu.sparse_structure import check_structure
+from lle_gpu.sparse_structure import LARGEST_SPARSE, check_structure, narrowed
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -86,7 +87,15 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
         As scikit-learn's ``check_array``, for sparse kinds other than SciPy's, and as
         :func:`lle_gpu.kinds.unwrap`.
     """
-    _check_sparse(X)
+    if issparse(X):
+        if X.ndim != 2:
+            raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
+        check_structure(X, "X")
+        if X.shape[0] * X.shape[1] > LARGEST_SPARSE:
+            raise ValueError(
+                f"X is sparse, of shape {X.shape}: it has more places than int64 can number. Leave "
+                "out the columns without entries: X[:, numpy.unique(X.tocsr().indices)]."
+            )
     frame = X if is_frame(X) else None
     if reset is not None:
         if frame is not None:
@@ -96,6 +105,13 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
     X = unwrap(X)
     if reset is not None and frame is None and is_device_array(X):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if isinstance(X, np.ndarray) and X.dtype not in FLOAT_DTYPES:
+        warn_of_copy(
+            X,
+            f"{X.dtype} is converted to float64 as a whole",
+            "Save it as float32 or float64 (numpy.save), which is read in parts",
+            itemsize=8,
+        )
     options: dict[str, Any] = {
         "accept_sparse": "csr",
         "dtype": FLOAT_DTYPES,
@@ -129,7 +145,7 @@ def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
             estimator._labels_in = given
         return
     fitted = getattr(estimator, "_labels_in", None)
-    if given == fitted:
+    if _comparable(given) == _comparable(fitted):
         return
     if given is not None and fitted is not None:
         same = sorted(map(repr, given)) == sorted(map(repr, fitted))
@@ -152,24 +168,11 @@ def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
         )
 
 
-def _check_sparse(X: Any) -> None:
-    """Refuse sparse arrays that are not SciPy's, not matrices, or not sound."""
-    kind = type(X)
-    if kind.__module__.startswith("cupyx.scipy.sparse"):
-        raise TypeError(
-            f"X is a CuPy {kind.__name__}: sparse X is worked on by the CPU alone. Give X.get(), "
-            "which is SciPy's, or X.toarray() if that fits in the GPU's memory."
-        )
-    if hasattr(X, "to_scipy_sparse"):
-        raise TypeError(
-            f"X is a {kind.__module__.partition('.')[0]}.{kind.__name__}: of the sparse kinds only "
-            "SciPy's are known here. Give X.to_scipy_sparse()."
-        )
-    if not issparse(X):
-        return
-    if X.ndim != 2:
-        raise ValueError(f"Expected a 2D sparse X, got {X.ndim}D, of shape {X.shape}.")
-    check_structure(X, "X")
+def _comparable(labels: Any) -> Any:
+    """The same names, of which NaN equals NaN: for tuples, an object is equal to itself."""
+    if isinstance(labels, list | tuple):
+        return tuple(map(_comparable, labels))
+    return np.nan if isinstance(labels, float) and np.isnan(labels) else labels
 
 
 def _canonical(X: Any) -> Any:
@@ -289,8 +292,14 @@ def check_values(X: NDArray[Any], *, solver: str | None = None) -> None:
 
 
 def feature_ranges(X: Any) -> Any:
-    """Largest minus smallest value of each feature, in float64, of X's kind (NumPy's if sparse)."""
-    low, high = min_max_axis(X, axis=0) if issparse(X) else (X.min(axis=0), X.max(axis=0))
+    """Largest minus smallest value of each feature, in float64, of X's kind.
+
+    Of a sparse X (NumPy's) those that have entries, or one that has none.
+    """
+    if issparse(X):
+        low, high = min_max_axis(narrowed(X)[1], axis=0) if X.nnz else (np.zeros(1), np.zeros(1))
+    else:
+        low, high = X.min(axis=0), X.max(axis=0)
     return high.astype(np.float64) - low.astype(np.float64)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lle_gpu.arrays import feature_ranges
 from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import DisconnectedGraphError, DisconnectedGraphWarning, warn_user
+from lle_gpu.kinds import warn_of_copy
 from lle_gpu.neighbors.bridge import bridge
 from lle_gpu.neighbors.graph import ClosedClasses, closed_classes
 from lle_gpu.neighbors.largest import largest_part
@@ -102,6 +103,12 @@ def settle_graph(
             warn_user(problem, DisconnectedGraphWarning)
         return Graph(index, classes, everything, nothing)
     note(f"disconnected graph: {' and '.join(problems)}")
+    warn_of_copy(
+        X,
+        f"disconnected={disconnected!r} searches among copies of rows, up to all of them",
+        "A larger n_neighbors may leave the graph whole, and disconnected='raise' tells before "
+        "anything is copied",
+    )
     if disconnected == "bridge":
         index, rows = bridge(X, index, n_components, search_in=search_in, hold_all=hold_all)
         note(f"bridged: {len(rows)} of {n} points got other neighbours")

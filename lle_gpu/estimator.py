@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import os
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -28,10 +29,18 @@ from lle_gpu.arrays import (
 from lle_gpu.backend import Backend
 from lle_gpu.device import resolve
 from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_on, where_it_fits
-from lle_gpu.kinds import as_kind_of, check_kind, check_order, is_device_array, output_kind, wrap
+from lle_gpu.kinds import (
+    KINDS,
+    as_kind_of,
+    check_kind,
+    check_order,
+    is_device_array,
+    output_kind,
+    wrap,
+)
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.patching import is_patched
-from lle_gpu.persistence import portable, read, restored, write
+from lle_gpu.persistence import FilePath, portable, read, restored, write
 from lle_gpu.progress import watch
 from lle_gpu.spectral import Spectrum
 
@@ -194,6 +203,8 @@ default="auto"
         that no constraint holds.
     ConvergenceWarning
         If the vectors are not known to be right to ``tol``.
+    UserWarning
+        If a memory-mapped X, of more than 64 MiB, does not stay in its file.
     GpuFallbackWarning
         For ``device="auto"``, if the GPU's memory did not do and the CPU took over; from
         :meth:`transform` and :meth:`inverse_transform`, too.
@@ -291,8 +302,8 @@ default="auto"
             columns must all be numbers: float32 if all columns are); other types are converted to
             float64, half precision tensors to float32. Kept for :meth:`transform` and not copied:
             do not change it afterwards. What is in a GPU's memory stays there. A memory-mapped
-            array is read in parts (the search with "kd_tree" and "ball_tree", and
-            ``disconnected="bridge"`` and "largest", hold copies of rows). SciPy's sparse matrices
+            array of float32 or float64 is read in parts; where that cannot be, as with trees (up to
+            15 features by default), a warning says how much is copied. SciPy's sparse matrices
             and arrays of any format are worked on as CSR, on the CPU, and never made dense as a
             whole; what comes back is dense.
         y : ignored
@@ -313,7 +324,10 @@ default="auto"
         parameters["knn_graph"] = (
             ("precomputed_knn", given) if knn_graph is None else ("knn_graph", knn_graph)
         )
-        with watch(parameters.pop("verbose"), parameters.pop("callbacks")):
+        with (
+            _as_it_was(self.random_state),
+            watch(parameters.pop("verbose"), parameters.pop("callbacks")),
+        ):
             result, backend = embed_on(parameters.pop("device"), X, **parameters)
         fitted.embedding_ = result.coordinates
         fitted.reconstruction_error_ = result.spectrum.error
@@ -404,7 +418,10 @@ default="auto"
 
     def _output_kind(self, X: Any, *, by_set_output: bool = True) -> str:
         """What kind to give back for X; raises before any work is done if it cannot be made."""
-        if by_set_output and _get_output_config("transform", self)["dense"] != "default":
+        container = _get_output_config("transform", self)["dense"] if by_set_output else "default"
+        if container != "default":
+            if container in KINDS:  # others may have been registered with scikit-learn
+                check_kind(container)
             return "numpy"  # of which scikit-learn makes the data frame
         as_arrays = is_patched() or vars(self).get("_frames_as_arrays", False)
         kind = output_kind(X, self.output_type, frames_as_arrays=as_arrays)
@@ -476,7 +493,7 @@ default="auto"
         with watch(self.verbose, self.callbacks):
             return diagnose(self, X)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: FilePath) -> None:
         """Write the fitted model to a file of arrays and JSON, without code; see :meth:`load`.
 
         A file that is there is replaced when all is written, and stays if something fails. Arrays
@@ -501,7 +518,7 @@ default="auto"
         write(path, self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: FilePath) -> Self:
         """Read a model that :meth:`save` wrote; the same as :func:`lle_gpu.load`.
 
         Parameters
@@ -562,3 +579,17 @@ default="auto"
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = [np.dtype(t).name for t in FLOAT_DTYPES]
         return tags
+
+
+@contextlib.contextmanager
+def _as_it_was(random_state: Any) -> Iterator[None]:
+    """A generator that has been drawn from gets its state back if what is inside does not end."""
+    if not isinstance(random_state, np.random.RandomState):
+        yield
+        return
+    state = random_state.get_state(legacy=False)
+    try:
+        yield
+    except BaseException:
+        random_state.set_state(state)
+        raise

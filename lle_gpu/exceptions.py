@@ -57,5 +57,6 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 def _is_ours(module: str) -> bool:
     # scikit-learn's wrappers (validation, set_output, pipelines) stand between, too, and torch's
-    # (operators, autograd).
-    return module.partition(".")[0] in ("lle_gpu", "sklearn", "torch", "contextlib")
+    # (operators, autograd); and Python's (contexts, cached properties).
+    library = module.partition(".")[0]
+    return library in ("lle_gpu", "sklearn", "torch", "contextlib", "functools")

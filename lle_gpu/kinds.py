@@ -22,6 +22,7 @@ with what is made of them, unless their type has to be changed.
 from __future__ import annotations
 
 import importlib
+import mmap
 import sys
 from collections.abc import Callable, Sequence
 from numbers import Number
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from lle_gpu.cuda import cupy
+from lle_gpu.exceptions import warn_user
 
 __all__ = [
     "KINDS",
@@ -39,6 +41,8 @@ __all__ = [
     "check_finite_columns",
     "check_kind",
     "check_order",
+    "host_array",
+    "host_rows",
     "is_device_array",
     "is_frame",
     "kind_of",
@@ -47,6 +51,7 @@ __all__ = [
     "output_kind",
     "to_host",
     "unwrap",
+    "warn_of_copy",
     "wrap",
 ]
 
@@ -67,10 +72,19 @@ _INSTALL = {
     "torch": "pip install 'lle-gpu[torch]', or as https://pytorch.org says",
     "cudf": "pip install 'lle-gpu[gpu-cuda13]', or [gpu-cuda12]",
 }
+# What to give in place of a tensor that is a sparse matrix of distances: what it does not store is
+# no distance of 0, as to_dense() would have it.
+_SPARSE_GRAPH = (
+    "its indices and distances as two dense tensors, or a SciPy sparse matrix, such as "
+    "scipy.sparse.csr_array((t.values().cpu(), t.col_indices().cpu(), t.crow_indices().cpu()), "
+    "shape=t.shape) of t in CSR"
+)
 # DLPack's numbers for devices: the host's memory (3 is pinned) and CUDA's (13 is managed).
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)
 # From here on float64 does not hold every integer.
 _INTEGERS = 2**53
+# Bytes of a memory-mapped X that are copied without a word.
+_MAPPED = 1 << 26
 # Columns that an error names.
 _SHOWN = 5
 
@@ -80,9 +94,68 @@ def is_device_array(X: Any) -> bool:
     return type(X).__module__.partition(".")[0] == "cupy" and hasattr(X, "dtype")
 
 
-def to_host(array: Any) -> NDArray[Any]:
-    """A CuPy array's numbers as NumPy's; a NumPy array as it is."""
-    return array.get() if is_device_array(array) else array
+def to_host(array: Any) -> Any:
+    """A CuPy array's or sparse matrix's numbers as NumPy's or SciPy's; anything else as it is."""
+    return array.get() if is_device_array(array) or _is_device_sparse(array) else array
+
+
+def _is_device_sparse(X: Any) -> bool:
+    return type(X).__module__.startswith("cupyx.scipy.sparse")
+
+
+def host_array(given: Any, name: str) -> Any:
+    """What stands beside X, such as a graph's parts, as NumPy's array or SciPy's sparse matrix.
+
+    Types stay as they are, and so does NaN: what is allowed is for the caller to say, who knows
+    what the numbers mean. (Half precision tensors become float32, and lose their gradient.)
+
+    Parameters
+    ----------
+    given : anything
+    name : str
+        What the user calls it; for errors.
+
+    Raises
+    ------
+    TypeError
+        For tensors that are sparse, quantized, nested or on a device that is none of CUDA's.
+    GpuUnavailableError
+        If it is in a GPU's memory, and only CuPy could bring it from there.
+    """
+    kind = kind_of(given)
+    if kind == "torch":
+        array = to_host(_from_tensor(given.detach(), name, _SPARSE_GRAPH))
+        return array.astype(bool) if str(given.dtype) == "torch.bool" else array
+    if type(given).__module__.partition(".")[0] == "cudf":  # NumPy may not read its frames
+        return given.to_pandas().to_numpy()
+    if hasattr(given, "copy_to_host"):  # cuVS's and Numba's arrays, which need no CuPy for that
+        return np.asarray(given.copy_to_host())
+    if kind == "cupy":
+        return to_host(_on_device(given))
+    given = to_host(given)
+    if issparse(given):
+        return given
+    by_dlpack = hasattr(given, "__dlpack_device__") and not hasattr(given, "__array__")
+    return np.from_dlpack(given) if by_dlpack else np.asarray(given)
+
+
+def host_rows(given: Any, d: int) -> Any:
+    """Queries X: rows of d numbers as NumPy's array of floats or SciPy's sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If they are of another shape, or hold no real numbers.
+    """
+    X = host_array(given, "X")
+    if X.ndim != 2 or X.shape[1] != d:
+        raise ValueError(
+            f"X is of shape {X.shape}, and must be (any number, {d}), as the training points are. "
+            "Give X.reshape(1, -1) for a single point."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X is of dtype {X.dtype}, and must hold real numbers: X.astype(float)")
+    return X if X.dtype.kind == "f" else X.astype(np.float64)
 
 
 def as_kind_of(X: Any, array: Any) -> Any:
@@ -91,6 +164,35 @@ def as_kind_of(X: Any, array: Any) -> Any:
         return to_host(array)
     with X.device:
         return cupy().asarray(array)
+
+
+def warn_of_copy(X: Any, why: str, instead: str, *, itemsize: int | None = None) -> None:
+    """Say so if a memory-mapped X does not stay in its file: memory may not hold it.
+
+    Parameters
+    ----------
+    X : anything
+    why, instead : str
+        Who copies, and what to do.
+    itemsize : int or None
+        Bytes that copies take for each number; None is X's own. Small ones are made without a word.
+
+    Warns
+    -----
+    UserWarning
+    """
+    file = X
+    while isinstance(file, np.ndarray):
+        file = file.base
+    if not isinstance(file, mmap.mmap):
+        return
+    n_bytes = X.size * (itemsize or X.itemsize)
+    if n_bytes > _MAPPED:
+        warn_user(
+            f"X is memory-mapped, and does not stay in its file: {why}, {n_bytes / 1e9:.2g} GB in "
+            f"memory. {instead}.",
+            UserWarning,
+        )
 
 
 def kind_of(X: Any) -> str:
@@ -286,6 +388,7 @@ def _from_anything(X: Any) -> Any:
         return _checked(X)
     if issparse(X):
         return _from_sparse(X)
+    _refuse_sparse(X)
     if isinstance(X, list | tuple):
         _check_items(X)
         return _from_list(X)
@@ -321,6 +424,21 @@ def _from_sparse(X: Any) -> Any:
     return X
 
 
+def _refuse_sparse(X: Any) -> None:
+    """Of the sparse kinds, those that are not SciPy's."""
+    kind = type(X)
+    if _is_device_sparse(X):
+        raise TypeError(
+            f"X is a CuPy {kind.__name__}: sparse X is worked on by the CPU alone. Give X.get(), "
+            "which is SciPy's, or X.toarray() if that fits in the GPU's memory."
+        )
+    if hasattr(X, "to_scipy_sparse"):
+        raise TypeError(
+            f"X is a {kind.__module__.partition('.')[0]}.{kind.__name__}: of the sparse kinds only "
+            "SciPy's are known here. Give X.to_scipy_sparse()."
+        )
+
+
 def _from_list(X: Sequence[Any]) -> Any:
     """As NumPy reads it, but that it makes text of numbers, and floats of integers, beside such."""
     try:
@@ -336,6 +454,10 @@ def _from_list(X: Sequence[Any]) -> Any:
 
 def _from_columns(X: Any) -> Any:
     """Another library's frame, looked at by columns: NumPy would make one type of all."""
+    if type(X).__module__.partition(".")[0] == "pyarrow" and type(X).__name__ == "RecordBatch":
+        import pyarrow
+
+        X = pyarrow.Table.from_batches([X])  # whose columns' names scikit-learn finds
     if hasattr(X, "column_names"):  # pyarrow's, whose columns are the columns
         columns = list(zip(X.column_names, X.columns, strict=True))
     else:
@@ -346,11 +468,14 @@ def _from_columns(X: Any) -> Any:
 
 
 def _from_cupy(X: Any) -> Any:
+    return _checked(_on_device(X))
+
+
+def _on_device(X: Any) -> Any:
+    """CuPy's array on the memory of X, which is CuPy's or has one of the protocols."""
     if is_device_array(X):
-        return _checked(X)
-    if hasattr(X, "__dlpack_device__"):
-        return _checked(_by_dlpack(X))
-    return _checked(cupy().asarray(X))
+        return X
+    return _by_dlpack(X) if hasattr(X, "__dlpack_device__") else cupy().asarray(X)
 
 
 def _by_dlpack(X: Any) -> Any:
@@ -361,37 +486,41 @@ def _by_dlpack(X: Any) -> Any:
 
 
 def _from_torch(X: Any) -> Any:
-    import torch
-
     if X.requires_grad:
         raise ValueError(
             "X is a tensor that requires grad, and no gradient goes through the embedding. Give "
             "X.detach()."
         )
-    if X.is_quantized:
-        raise TypeError(f"X is a quantized tensor ({X.dtype}). Give X.dequantize().")
-    if X.layout != torch.strided:
-        raise TypeError(
-            f"X is a {str(X.layout).removeprefix('torch.')} tensor. Give X.to_dense(), or a SciPy "
-            "sparse matrix."
-        )
-    if X.is_nested:
-        raise TypeError("X is a nested tensor. Give one of shape (n_samples, n_features).")
-    if X.device.type not in ("cpu", "cuda"):
-        remedy = "That one has no numbers" if X.is_meta else "Give X.cpu()"
-        raise TypeError(
-            f"X is a tensor on device {str(X.device)!r}: it must be on the CPU or a CUDA device. "
-            f"{remedy}."
-        )
     if X.is_complex():
         _refuse_complex(f"a tensor of {X.dtype}")
+    return _checked(_from_tensor(X, "X", "X.to_dense(), or a SciPy sparse matrix"))
+
+
+def _from_tensor(X: Any, name: str, instead: str) -> Any:
+    """NumPy's or CuPy's array on a tensor's memory; ``instead`` of a sparse one give that."""
+    import torch
+
+    if X.is_quantized:
+        raise TypeError(f"{name} is a quantized tensor ({X.dtype}). Give {name}.dequantize().")
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"{name} is a {str(X.layout).removeprefix('torch.')} tensor. Give {instead}."
+        )
+    if X.is_nested:
+        raise TypeError(f"{name} is a nested tensor. Give one of shape (n_samples, ...).")
+    if X.device.type not in ("cpu", "cuda"):
+        remedy = "That one has no numbers" if X.is_meta else f"Give {name}.cpu()"
+        raise TypeError(
+            f"{name} is a tensor on device {str(X.device)!r}: it must be on the CPU or a CUDA "
+            f"device. {remedy}."
+        )
     if hasattr(X, "resolve_neg"):
         X = X.resolve_neg()  # DLPack does not know the bit that says so
     if X.is_floating_point() and X.dtype not in (torch.float32, torch.float64):
         X = X.float()  # half and bfloat16, which NumPy does not have, fit in it
     if X.dtype == torch.bool:  # which not every version of DLPack knows
         X = X.to(torch.uint8)
-    return _checked(_by_dlpack(X) if X.device.type == "cuda" else np.from_dlpack(X))
+    return _by_dlpack(X) if X.device.type == "cuda" else np.from_dlpack(X)
 
 
 def _from_pandas(X: Any) -> Any:
@@ -571,6 +700,12 @@ def _checked(array: Any, column: Any = None) -> Any:
         array = np.asarray(array)
     if array.dtype.kind == "c":
         _refuse_complex(f"an array of {array.dtype}")
+    if array.dtype.names is not None:
+        raise ValueError(
+            f"X is a structured array with the fields {listed(array.dtype.names)}: its rows are "
+            "records, and no numbers. Give numpy.lib.recfunctions.structured_to_unstructured(X), "
+            "or a data frame."
+        )
     if array.ndim == 2:  # others are an error of their own
         names = range(array.shape[1]) if column is None else [column]
         if array.dtype.kind in "SUTMm":

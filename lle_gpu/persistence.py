@@ -44,6 +44,7 @@ from lle_gpu.device import resolve
 from lle_gpu.exceptions import ModelFileError, warn_user
 from lle_gpu.functional import where_it_fits
 from lle_gpu.neighbors import ALGORITHMS
+from lle_gpu.sparse_structure import LARGEST_SPARSE
 from lle_gpu.spectral import Spectrum
 
 __all__ = ["load", "portable", "read", "restored", "write"]
@@ -66,6 +67,7 @@ NOT_KEPT = ("callbacks",)
 NOT_KEPT_STATE = ("_frames_as_arrays", "_metadata_request")
 DAMAGED = "the file is damaged: get it again, or save the model once more"
 
+FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # Without a GPU
 
@@ -135,8 +137,6 @@ def _on_host(value: Any) -> Any:
     """CuPy's arrays and sparse matrices, also in tuples and lists, as NumPy's and SciPy's."""
     if type(value) in (tuple, list):
         return type(value)(map(_on_host, value))
-    if type(value).__module__.startswith("cupyx.scipy.sparse"):
-        return value.get()
     return to_host(value)
 
 
@@ -174,7 +174,7 @@ def _made_anew(search: Search) -> tuple[Any, str]:
 # Writing
 
 
-def write(path: str | os.PathLike[str], model: Any) -> None:
+def write(path: FilePath, model: Any) -> None:
     """Write a fitted model; what ``LocallyLinearEmbedding.save`` does.
 
     Parameters
@@ -242,12 +242,12 @@ def _as_search(search: Any) -> Search:
     return search if isinstance(search, Search) else _search_of(search)
 
 
-def _path(path: str | os.PathLike[str]) -> Path:
-    if not (name := os.fspath(path)):  # which Path would take for the folder that we are in
+def _path(path: FilePath) -> Path:
+    if not (name := os.fsdecode(path)):  # which Path would take for the folder that we are in
         raise FileNotFoundError("path='' names no file: give the name of one, such as 'model.lle'")
     if name.endswith(("/", os.sep)):  # which Path would leave out
         raise IsADirectoryError(f"path={name!r} names a folder: give the name of a file in it")
-    return Path(path)
+    return Path(name)
 
 
 @contextlib.contextmanager
@@ -411,7 +411,7 @@ RECORDS: dict[str, Any] = {"Spectrum": Spectrum, "Search": Search}
 # Reading
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: FilePath) -> Any:
     """Read a model that :meth:`lle_gpu.LocallyLinearEmbedding.save` wrote.
 
     Nothing in the file is executed. A model that was fitted on a GPU is brought to one if there is
@@ -461,13 +461,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     return read(path, LocallyLinearEmbedding)
 
 
-def read(path: str | os.PathLike[str], cls: Any) -> Any:
+def read(path: FilePath, cls: Any) -> Any:
     """Read a model of the class; what :func:`load` does."""
-    with _path(path).open("rb") as file:
+    path = _path(path)
+    with path.open("rb") as file:
         try:
             model = _model(cls, *_contents(file, cls.__name__))
         except ModelFileError as error:
-            raise ModelFileError(f"{os.fspath(path)}: {error}") from error.__cause__
+            raise ModelFileError(f"{path}: {error}") from error.__cause__
         except (
             # What zipfile, json, NumPy, SciPy and scikit-learn raise for what they cannot read.
             zipfile.BadZipFile, NotImplementedError, ArithmeticError, AttributeError, EOFError,
@@ -481,10 +482,10 @@ def read(path: str | os.PathLike[str], cls: Any) -> Any:
     return model
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> ModelFileError:
+def _unreadable(path: Path, error: Exception) -> ModelFileError:
     why = " ".join(str(error).split())
     return ModelFileError(
-        f"{os.fspath(path)}: this is no model that can be read ({why}). It is another kind of "
+        f"{path}: this is no model that can be read ({why}). It is another kind of "
         f"file, or {DAMAGED}."
     )
 
@@ -658,6 +659,11 @@ class _Decoder:
 
     def _csr(self, content: dict[str, Any]) -> Any:
         rows, columns = content["shape"]
+        # Whatever its columns: nothing takes memory for those without entries.
+        if not all(type(size) is int and size > 0 for size in (rows, columns)):
+            _fail(f"the shape of a sparse matrix is {content['shape']!r:.80}")
+        if rows * columns > LARGEST_SPARSE:
+            _fail(f"a sparse matrix of shape {(rows, columns)} has places that int64 cannot number")
         parts = [self.arrays.pop(content[part]) for part in ("data", "indices", "indptr")]
         if not all(part.dtype in (np.int32, np.int64) for part in parts[1:]):
             _fail("a sparse matrix has indices that are no integers")
@@ -711,6 +717,8 @@ def _disagreement(model: Any, state: dict[str, Any]) -> str | None:
     for name, value in model.get_params(deep=False).items():
         if type(value) is int and abs(value) > sys.float_info.max:
             return f"{name} is an integer beyond float64's largest number"
+    if model.n_jobs == 0:  # or False
+        return f"n_jobs={model.n_jobs} must be a positive number, -1 or None (all cores)"
     fitted = state["nbrs_"].n_neighbors
     if model.n_neighbors != fitted:
         return f"n_neighbors={model.n_neighbors}, and the neighbours of the fit are {fitted}"
@@ -790,7 +798,7 @@ HOLDS: dict[str, Callable[[Any, int, int, int], bool]] = {
         isinstance(value, list) and len(value) == d and all(map(_is_label, value))
     ),
     "_sklearn_output_config": lambda value, n, d, q: (
-        value in [{"transform": container} for container in (None, "default", "pandas", "polars")]
+        value in [{"transform": container} for container in ("default", "pandas", "polars")]
     ),
 }
 OPTIONAL = {"feature_names_in_", "_labels_in", "_sklearn_output_config"}

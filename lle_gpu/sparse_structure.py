@@ -1,4 +1,6 @@
-"""Is a sparse array what its format says? To be asked before anything is converted.
+"""Sparse arrays: are they what their format says, and which of their columns have entries?
+
+The first is to be asked before anything is converted.
 
 SciPy checks when an array is made, and no more: its compiled conversions and products trust the
 indices and write where they point. An array whose parts were changed afterwards ends the
@@ -12,8 +14,12 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
-__all__ = ["check_structure"]
+__all__ = ["LARGEST_SPARSE", "check_structure", "narrowed", "narrowed_to"]
+
+# Places, row times width plus column, that there may be.
+LARGEST_SPARSE = int(np.iinfo(np.int64).max)
 
 
 def check_structure(X: Any, name: str, *, columns: bool = True) -> None:
@@ -54,6 +60,31 @@ were changed after it was made, or read wrongly: make it anew.
             f"{name} is not a valid sparse {X.format} array: {str(error).rstrip('.')}. Its parts "
             "were changed after it was made, or read wrongly: make it anew."
         ) from error
+
+
+def narrowed(X: Any) -> tuple[Any, Any]:
+    """The columns of a csr_array that have entries, ascending, and X with these alone.
+
+    What is done with that costs no memory for the others: a width is a number that takes none to
+    write, in a file or by hashing features.
+    """
+    columns = np.unique(X.indices)
+    indices = np.searchsorted(columns, X.indices)
+    return columns, csr_array((X.data, indices, X.indptr), shape=(X.shape[0], len(columns)))
+
+
+def narrowed_to(columns: Any, X: Any) -> tuple[Any, Any]:
+    """A csr_array with these columns alone, and with all of its columns but these."""
+    place = np.searchsorted(columns, X.indices)
+    known = np.zeros(len(place), dtype=bool)
+    inside = place < len(columns)
+    known[inside] = columns[place[inside]] == X.indices[inside]
+
+    def part(chosen: Any, indices: Any, width: int) -> Any:
+        ends = np.concatenate([[0], np.cumsum(chosen)])[X.indptr]
+        return csr_array((X.data[chosen], indices[chosen], ends), shape=(X.shape[0], width))
+
+    return part(known, place, len(columns)), part(~known, X.indices, X.shape[1])
 
 
 def _check_compressed(X: Any, columns: bool) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import METHODS, make_manifold
+from conftest import METHODS, make_manifold, two_clusters
 from numpy.testing import assert_array_equal
 from scipy.sparse import coo_matrix, csr_array, dia_array, dok_array, lil_matrix
 from sklearn import config_context
@@ -615,6 +615,39 @@ def test_text_in_a_table_of_another_library():
         LocallyLinearEmbedding().fit(table)
 
 
+@pytest.mark.parametrize("kind", ["table", "record_batch"])
+def test_columns_of_arrow_are_compared(kind):
+    arrow = pytest.importorskip("pyarrow")
+    columns = dict(zip("abc", make_manifold("swiss-roll", 60).T, strict=True))
+    batch = getattr(arrow, kind)(columns)
+    model = LocallyLinearEmbedding().fit(batch)
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    assert_array_equal(model.transform(batch), model.embedding_)
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        model.transform(batch.select(["b", "a", "c"]))
+
+
+def test_records():
+    """Structured arrays, whose rows NumPy does not convert."""
+    frame = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20)})
+    for records in (frame.to_records(index=False), np.array(frame.to_records())):
+        with pytest.raises(ValueError, match=r"^X is a structured array.*'b'.*structured_to_unst"):
+            LocallyLinearEmbedding().fit(records)
+
+
+def test_nan_among_the_columns_names():
+    """It is its own name: a frame goes with itself, also after a pickle, and no other does."""
+    X = make_manifold("swiss-roll", 60)
+    for names in ([1.0, 2.0, np.nan], [(0, 1.0), (0, 2.0), (1, float("nan"))]):
+        frame = pd.DataFrame(X)
+        frame.columns = pd.Index(names, tupleize_cols=False)
+        model = LocallyLinearEmbedding().fit(frame)
+        for one in (model, pickle.loads(pickle.dumps(model))):
+            assert_array_equal(one.transform(frame.copy()), model.embedding_)
+            with pytest.raises(ValueError, match="must be in the order in which they were fitted"):
+                one.transform(frame.iloc[:, [0, 2, 1]])
+
+
 def test_mixed_kinds():
     torch = pytest.importorskip("torch")
     row = np.arange(3.0)
@@ -706,6 +739,24 @@ class TestOutputType:
             assert type(LocallyLinearEmbedding(output_type="numpy").fit_transform(X)) is (
                 pd.DataFrame
             )
+
+    @pytest.mark.parametrize("container", ["pandas", "polars"])
+    @pytest.mark.parametrize("way", ["set_output", "config_context"])
+    def test_set_output_to_what_is_not_there(self, monkeypatch, container, way):
+        """Before the fit, and with the name of the extra."""
+        X = make_manifold("swiss-roll", 60)
+        model = LocallyLinearEmbedding(callbacks=lambda event: pytest.fail("it was fitted"))
+        fitted = LocallyLinearEmbedding().fit(X)
+        option = {"transform_output": container} if way == "config_context" else {}
+        if way == "set_output":
+            for each in (model, fitted):
+                each.set_output(transform=container)
+        monkeypatch.setitem(sys.modules, container, None)
+        with config_context(**option):
+            for call in (model.fit_transform, fitted.transform):
+                with pytest.raises(ImportError, match=rf"pip install 'lle-gpu\[{container}\]'"):
+                    call(X)
+        assert type(fitted.inverse_transform(fitted.embedding_)) is np.ndarray
 
     def test_default_is_as_nothing_set(self):
         frame = make("pandas", make_manifold("swiss-roll", 60))
@@ -888,3 +939,83 @@ def test_a_memory_mapped_array_is_never_read_whole(method, tmp_path):
     peak, size = map(int, output.split())
     assert size == 60_000_000
     assert peak < size / 2, f"{peak / 1e6:.0f} MB"
+
+
+class TestCopiesOfMemoryMappedArrays:
+    """What does not stay in its file says so, how much it takes, and the way out."""
+
+    @pytest.fixture(autouse=True)
+    def _small_ones_count(self, monkeypatch):
+        monkeypatch.setattr(kinds, "_MAPPED", 1000)
+
+    def mapped(self, folder, X):
+        np.save(folder / "X.npy", X)
+        return np.load(folder / "X.npy", mmap_mode="r")
+
+    def copies(self, call):
+        """Messages about copies while this is called."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        return [w for w in caught if "X is memory-mapped" in str(w.message)]
+
+    @pytest.mark.parametrize(
+        ("dtype", "d", "parameters", "says"),
+        [
+            (np.int16, 20, {}, r"int16 is converted to float64 as a whole, 1\.9e-05 GB.*numpy.sav"),
+            (np.float16, 20, {}, "float16 is converted to float64"),
+            (np.float32, 3, {}, r"'kd_tree', which 'auto' is up to 15 .*'brute' reads X in parts"),
+            (np.float64, 20, {"neighbors_algorithm": "kd_tree"}, "'kd_tree'.*'brute'"),
+            (np.float32, 20, {"neighbors_algorithm": "ball_tree"}, "'ball_tree' may.*'brute'"),
+            (np.float32, 20, {"metric": "cosine"}, "metric='cosine' .* may hold .* in float64"),
+            (np.float32, 20, {"neighbors_algorithm": "faiss"}, r"'faiss' holds .*1\.9e-05 GB"),
+            pytest.param(
+                *(np.float32, 20, {"neighbors_algorithm": "pynndescent"}),
+                "'pynndescent' holds .*float32",
+                marks=pytest.mark.slow,  # numba compiles
+            ),
+        ],
+    )
+    def test_fits_that_copy(self, tmp_path, dtype, d, parameters, says):
+        if (library := parameters.get("neighbors_algorithm")) in ("faiss", "pynndescent"):
+            pytest.importorskip(library)
+        X = make_manifold("swiss-roll", 120) @ np.random.default_rng(0).normal(size=(3, d))
+        X = self.mapped(tmp_path, (8 * X).astype(dtype))
+        model = LocallyLinearEmbedding(n_neighbors=8, **parameters)
+        for points in (X, np.asarray(X)):  # which hides the map
+            (caught,) = self.copies(lambda points=points: model.fit(points))
+            assert re.search(says, str(caught.message))
+            assert caught.filename == __file__
+        assert not self.copies(lambda: model.fit(np.array(X)))
+
+    @pytest.mark.parametrize("disconnected", ["bridge", "largest"])
+    def test_graphs_in_pieces(self, tmp_path, disconnected):
+        X = np.concatenate([two_clusters(100), make_manifold("swiss-roll", 60)])
+        X = self.mapped(tmp_path, X @ np.random.default_rng(0).normal(size=(3, 20)))
+        model = LocallyLinearEmbedding(n_neighbors=8, disconnected=disconnected)
+        (caught,) = self.copies(lambda: model.fit(X))
+        assert f"disconnected={disconnected!r} searches among copies" in str(caught.message)
+        diagnosis = self.copies(model.diagnose)
+        assert len(diagnosis) == (disconnected == "largest")
+        assert not self.copies(lambda: model.set_params(disconnected="warn").fit(X))
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_what_stays_in_its_file(self, tmp_path, dtype, order):
+        X = make_manifold("swiss-roll", 120) @ np.random.default_rng(0).normal(size=(3, 20))
+        X = self.mapped(tmp_path, np.asarray(X, dtype=dtype, order=order))
+        model = LocallyLinearEmbedding(n_neighbors=8)
+        for call in (
+            lambda: model.fit(X),
+            lambda: model.transform(X),
+            lambda: model.save(tmp_path / "m.lle"),
+            model.diagnose,
+        ):
+            assert not self.copies(call)
+        assert np.shares_memory(model.nbrs_.X, X)
+
+    def test_new_points_are_converted_with_a_word(self, tmp_path):
+        X = make_manifold("swiss-roll", 120)
+        model = LocallyLinearEmbedding(n_neighbors=8).fit(X)
+        X = self.mapped(tmp_path, X.astype(np.int32))
+        assert len(self.copies(lambda: model.transform(X))) == 1

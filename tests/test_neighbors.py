@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 from conftest import make_manifold
@@ -121,6 +122,35 @@ def test_impossible_number_of_neighbours():
     ):
         search.kneighbors(n_neighbors=4)
     assert search.kneighbors(np.eye(4), 4, return_distance=False).shape == (4, 4)
+
+
+@pytest.mark.parametrize("algorithm", ["kd_tree", "brute", "ball_tree"])
+def test_queries_are_array_likes(algorithm):
+    X = np.random.default_rng(0).normal(size=(40, 3)).round(1)
+    search = NeighborSearch(X, 4, algorithm=algorithm)
+    expected = search.kneighbors(X[:5])
+    for queries in (X[:5].tolist(), tuple(X[:5].tolist()), pd.DataFrame(X[:5])):
+        for found, right in zip(search.kneighbors(queries), expected, strict=True):
+            np.testing.assert_array_equal(found, right)
+    np.testing.assert_array_equal(
+        search.kneighbors([[1, 2, 3]], return_distance=False),
+        search.kneighbors(np.array([[1.0, 2.0, 3.0]]), return_distance=False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("queries", "says"),
+    [
+        ([1, 2, 3], r"^X is of shape \(3,\), and must be \(any number, 3\).*reshape\(1, -1\)"),
+        ([[1, 2]], r"^X is of shape \(1, 2\), and must be \(any number, 3\)"),
+        (np.ones((2, 2, 3)), r"^X is of shape \(2, 2, 3\)"),
+        ([["a", "b", "c"]], "^X is of dtype <U1, and must hold real numbers"),
+    ],
+)
+def test_queries_of_other_shapes(queries, says):
+    for metric in ("euclidean", "manhattan"):
+        with pytest.raises(ValueError, match=says):
+            NeighborSearch(np.eye(3), 2, metric=metric).kneighbors(queries)
 
 
 class TestClosedClasses:

@@ -413,6 +413,18 @@ class TestSaving:
         assert list(tmp_path.iterdir()) == [path]
         assert lle_gpu.load(path).n_neighbors == 8
 
+    def test_paths_in_bytes(self, model, tmp_path):
+        path = os.fsencode(tmp_path / "ü.lle")
+        model.save(path)
+        for read in (lle_gpu.load, LocallyLinearEmbedding.load):
+            assert same(read(path).embedding_, model.embedding_)
+        (tmp_path / "x.lle").write_bytes(b"")
+        with pytest.raises(ModelFileError, match="^[^b].*x.lle: this is no model"):
+            lle_gpu.load(os.fsencode(tmp_path / "x.lle"))
+        for empty, error in ((b"", FileNotFoundError), (b"a/", IsADirectoryError)):
+            with pytest.raises(error):
+                model.save(empty)
+
     def test_parameters_that_are_not_the_fit_s(self, model, tmp_path):
         with pytest.raises(ValueError, match="cannot keep .*n_neighbors=9.* of the fit are 8"):
             model.set_params(n_neighbors=9).save(tmp_path / "m.lle")
@@ -821,6 +833,9 @@ class TestHostile:
             ("fitted.device_", "gpu", "device_ does not fit nbrs_"),
             ("fitted._sklearn_output_config", {"dict": {"transform": 3}}, "does not fit"),
             ("fitted._sklearn_output_config", {"dict": {"transform": "x"}}, "does not fit"),
+            ("fitted._sklearn_output_config", {"dict": {"transform": None}}, "does not fit"),
+            ("parameters.n_jobs", 0, "n_jobs=0 must be a positive number"),
+            ("parameters.n_jobs", False, "n_jobs=False must be a positive number"),
             ("fitted.nbrs_", None, "does not hold points"),
             ("fitted.nbrs_.Search.n_neighbors", 60, "nbrs_ does not fit"),
             ("fitted.nbrs_.Search.n_neighbors", True, "nbrs_ does not fit"),
@@ -904,6 +919,31 @@ class TestHostile:
         array = np.load(io.BytesIO(forge.members[f"arrays/{name}.npy"]))
         forge.array(name, change(array))
         refused(forge.write(tmp_path / "bad.lle"), "no model|does not hold points|no integers")
+
+    @pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
+    def test_widths_take_no_memory(self, tmp_path, metric):
+        """No file has to fill them: 2^50 columns would be petabytes."""
+        X = text_like()
+        fitted = LocallyLinearEmbedding(n_neighbors=10, metric=metric).fit(X)
+        fitted.save(tmp_path / "m.lle")
+        forge = Forge(tmp_path / "m.lle")
+        for part, name in ((forge.document["fitted"], "n_features_in_"), (self.csr(forge), 1)):
+            part[name] = 2**50
+        again = lle_gpu.load(forge.write(tmp_path / "wide.lle"))
+        assert again.nbrs_.X.shape == (len(fitted.embedding_), 2**50)
+        if metric == "euclidean":
+            wide = csr_array((X.data, X.indices, X.indptr), shape=(X.shape[0], 2**50))
+            np.testing.assert_array_equal(again.transform(wide[:9]), fitted.embedding_[:9])
+
+    @pytest.mark.parametrize("width", [2**62, 2**63, 10**30, 60.0, True, None, -1, "60"])
+    def test_wrong_widths(self, tmp_path, width):
+        LocallyLinearEmbedding(n_neighbors=10).fit(text_like()).save(tmp_path / "m.lle")
+        forge = Forge(tmp_path / "m.lle")
+        forge.document["fitted"]["n_features_in_"] = self.csr(forge)[1] = width
+        refused(forge.write(tmp_path / "wrong.lle"), "shape")
+
+    def csr(self, forge):
+        return forge.document["fitted"]["nbrs_"]["Search"]["X"]["csr"]["shape"]
 
     def test_wrong_graphs(self, model, tmp_path):
         """Of which nothing is used before the next fit."""

@@ -536,6 +536,40 @@ def test_sound_structures_of_all_formats_pass(format, kind):
         assert (before != graph).nnz == 0
 
 
+class TestTensors:
+    """torch's, whatever their precision and whether or not a gradient goes through them."""
+
+    def parts(self):
+        torch = pytest.importorskip("torch")
+        # No more than are needed: of rounded distances others could be the nearest.
+        return tuple(torch.tensor(part[:, : K + 1]) for part in with_self(0))
+
+    def test_half_precision_and_gradients(self):
+        index, distance = self.parts()
+        for other in (distance.bfloat16(), distance.half(), distance.requires_grad_()):
+            np.testing.assert_array_equal(neighbor_index((index, other), N, K), EXPECTED)
+
+    @pytest.mark.parametrize("layout", ["csr", "coo"])
+    def test_sparse_ones_are_refused_with_the_way_out(self, layout):
+        torch = pytest.importorskip("torch")
+        graph = sparse(WIDE, DISTANCE)
+        tensor = torch.sparse_csr_tensor(graph.indptr, graph.indices, graph.data, graph.shape)
+        tensor = tensor if layout == "csr" else tensor.to_sparse_coo()
+        for given in (tensor, (tensor, None)):
+            with pytest.raises(TypeError, match=rf"^g is a sparse_{layout} tensor.*csr_array\(\("):
+                neighbor_index(given, N, K, name="g")
+        t = tensor.to_sparse_csr()  # the way out that it names
+        mended = sp.csr_array(
+            (t.values().cpu(), t.col_indices().cpu(), t.crow_indices().cpu()), shape=t.shape
+        )
+        np.testing.assert_array_equal(neighbor_index(mended, N, K), EXPECTED)
+
+    def test_booleans_are_no_indices(self):
+        torch = pytest.importorskip("torch")
+        with pytest.raises(TypeError, match="dtype bool"):
+            neighbor_index(torch.ones(2, 1, dtype=torch.bool), 2, 1)
+
+
 def test_exactly_enough_connectivity_will_do():
     index = neighbor_index(kneighbors_graph(X, K), N, K)
     np.testing.assert_array_equal(index, np.sort(EXPECTED, axis=1))
@@ -598,6 +632,25 @@ class TestEstimator:
             model.fit(X, knn_graph=WIDE[:, :3])
         with pytest.raises(ValueError, match="^precomputed_knn, row 0"):
             self.model(precomputed_knn=WIDE[:, :3]).fit(X)
+
+    def test_no_search_is_made_for_nothing(self):
+        """A function as metric is slow; it is asked when transform() searches."""
+        calls = []
+
+        def metric(x, y):
+            calls.append(1)
+            return float(np.abs(x - y).sum())
+
+        model = LocallyLinearEmbedding(n_neighbors=K, metric=metric).fit(X, knn_graph=WIDE)
+        assert len(calls) < 20  # whether it is one that can be used
+        new = X[:3] + 0.1
+        by_name = LocallyLinearEmbedding(n_neighbors=K, metric="manhattan").fit(X, knn_graph=WIDE)
+        np.testing.assert_array_equal(model.transform(new), by_name.transform(new))
+        assert len(calls) > N
+
+    def test_a_metric_that_there_is_not_is_refused_all_the_same(self):
+        with pytest.raises(ValueError, match="metric='nothing' cannot be used here"):
+            LocallyLinearEmbedding(n_neighbors=K, metric="nothing").fit(X, knn_graph=WIDE)
 
     def test_transform_searches_as_ever(self):
         far = reference.neighbors(X, 3 * K)[:, ::3]

@@ -261,6 +261,26 @@ class TestStopping:
                 getattr(model, call)(X)
             assert self.state(model) == before
 
+    @pytest.mark.parametrize("stage", ["neighbors", "factor", "lanczos", "certificate"])
+    def test_control_c_and_a_generator(self, stage):
+        """What a fit that did not end has drawn from it is put back."""
+
+        def interrupt(event):
+            if event.stage == stage and event.kind == "finish":
+                signal.raise_signal(signal.SIGINT)
+
+        generator = np.random.RandomState(0)
+        generator.normal()  # the second of a pair waits in its state
+        expected = copy.deepcopy(generator)
+        model = make(random_state=generator, callbacks=interrupt, eigen_solver="shift-invert")
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(ROLL)
+        assert model.random_state is generator
+        np.testing.assert_array_equal(generator.normal(size=9), expected.normal(size=9))
+        before = generator.get_state()[2]
+        model.set_params(callbacks=None).fit(ROLL)
+        assert generator.get_state()[2] != before  # one that ends draws from it, as ever
+
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
     @pytest.mark.parametrize(("n", "d"), [(20_000, 3), (3000, 20)])
     def test_control_c_while_threads_search(self, tmp_path, n, d):

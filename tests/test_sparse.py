@@ -176,6 +176,52 @@ def test_copy_numbers():
     np.testing.assert_array_equal(sparse.copy_numbers(X), [0, 0, 1, 1, 0, 2, 2])
 
 
+def spread(X, width):
+    """The same columns in places far apart, as hashes of features are."""
+    places = np.sort(np.random.default_rng(0).choice(width // X.shape[1], X.shape[1])) + np.arange(
+        X.shape[1]
+    ) * (width // X.shape[1])
+    return sp.csr_array((X.data, places[X.indices], X.indptr), (X.shape[0], width))
+
+
+class TestWidth:
+    """A width takes no memory to write down, and none to work on: 2^50 would be petabytes."""
+
+    @pytest.mark.parametrize("name", EXACT)
+    def test_neighbours(self, name):
+        X = EXACT[name]
+        narrow, wide = NeighborSearch(X, 4), NeighborSearch(spread(X, 2**50), 4)
+        for one, other in zip(narrow.kneighbors(), wide.kneighbors(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_queries_with_entries_where_no_point_has_any(self):
+        X = counts(90, 300, 20)
+        points, queries = X[:60].toarray(), X[60:]
+        points[:, ::3] = 0
+        found = NeighborSearch(spread(sp.csr_array(points), 2**50), 5).kneighbors(
+            spread(queries, 2**50)
+        )
+        D = pairwise_distances(queries.toarray(), points)
+        np.testing.assert_allclose(found[0], np.sort(D, axis=1)[:, :5], rtol=1e-12)
+        np.testing.assert_array_equal(found[1], np.argsort(D, axis=1, kind="stable")[:, :5])
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_embeddings(self, method):
+        X = counts(200, 400, 40)
+        narrow, wide = (
+            LocallyLinearEmbedding(n_neighbors=20, method=method).fit(points)
+            for points in (X, spread(X, 2**50))
+        )
+        np.testing.assert_allclose(wide.embedding_, narrow.embedding_, atol=1e-9)
+        np.testing.assert_allclose(
+            wide.transform(spread(X, 2**50)[:9]), narrow.embedding_[:9], atol=1e-9
+        )
+
+    def test_places_that_int64_cannot_number(self):
+        with pytest.raises(ValueError, match=r"places than int64 can number.*numpy\.unique"):
+            LocallyLinearEmbedding(n_neighbors=20).fit(spread(counts(200, 400, 40), 2**62))
+
+
 @pytest.mark.parametrize("metric", ["cosine", "manhattan", "l2"])
 def test_metrics(metric):
     X = counts(150, 400, 20, seed=3)
@@ -184,6 +230,19 @@ def test_metrics(metric):
     np.fill_diagonal(D, np.inf)
     np.testing.assert_allclose(distance, np.sort(D, axis=1)[:, :5], atol=1e-12)
     np.testing.assert_allclose(np.take_along_axis(D, index, 1), distance, atol=1e-12)
+
+
+def test_a_function_gets_rows_of_the_points_width():
+    X = counts(40, 400, 20, seed=3)
+    weights = np.random.default_rng(0).random(400)
+
+    def metric(x, y):
+        return float(abs(x - y).toarray().ravel() @ weights)
+
+    index = NeighborSearch(X, 5, metric=metric).kneighbors(return_distance=False)
+    D = pairwise_distances(X.toarray() * weights, metric="manhattan")
+    np.fill_diagonal(D, np.inf)
+    np.testing.assert_array_equal(index, np.argsort(D, axis=1, kind="stable")[:, :5])
 
 
 def test_metrics_with_many_copies():

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from lle_gpu.arrays import HostIndexed, as_points, is_device_array, on_device, to_host
 from lle_gpu.constraints.cpu.local import centred_neighborhoods, typical_width
 from lle_gpu.diagnosis.spreads import Spreads, compare_spreads
+from lle_gpu.kinds import warn_of_copy
 from lle_gpu.neighbors import EUCLIDEAN
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.neighbors.graph import closed_classes
@@ -66,6 +67,11 @@ class View:
             )
         points = to_host(points)
         if not self.is_whole:
+            warn_of_copy(
+                points,
+                "diagnose() copies the rows that disconnected='largest' embedded",
+                "A model of these rows alone needs no copy",
+            )
             points = points[self.rows]
         options = {"metric": self.model.metric, "n_jobs": self.model.n_jobs}
         return NeighborSearch(points, self.k, **options)

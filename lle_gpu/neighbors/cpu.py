@@ -17,6 +17,7 @@ Sparse points have a search of their own, :mod:`lle_gpu.neighbors.sparse`, for E
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ from scipy.spatial import cKDTree
 # Not from sklearn.neighbors, where cuml.accel may stand with another, float32, search.
 from sklearn.neighbors._unsupervised import NearestNeighbors
 
+from lle_gpu.kinds import host_rows, warn_of_copy
 from lle_gpu.neighbors.faiss import Faiss
 from lle_gpu.neighbors.products import Float32Products
 from lle_gpu.neighbors.pynndescent import PyNNDescent, candidates_for
@@ -82,6 +84,13 @@ class _KDTree:
     spare, float32 = 2, False
 
     def __init__(self, X: NDArray[Any], n_jobs: int | None) -> None:
+        warn_of_copy(
+            X,
+            "the tree of neighbors_algorithm='kd_tree', which 'auto' is up to "
+            f"{TREE_MAX_FEATURES} features, holds the points in float64",
+            "neighbors_algorithm='brute' reads X in parts, and takes longer",
+            itemsize=8,
+        )
         # Points and queries in spatial order find each other in the cache: half the time at a
         # million points.
         self._order = spatial_order(X)
@@ -203,6 +212,13 @@ class _ScikitLearn:
                 "metric='precomputed' is not possible: the weights and tangent planes need "
                 "coordinates. Give X itself, with the metric that made the distances."
             )
+        warn_of_copy(
+            X,
+            f"scikit-learn's search by metric={metric!r} and algorithm={algorithm!r} may hold the "
+            "points in float64",
+            "neighbors_algorithm='brute' and metric='euclidean' read X in parts",
+            itemsize=8,
+        )
         try:
             self._search = NearestNeighbors(
                 algorithm=algorithm, metric=metric, n_jobs=effective_jobs(n_jobs)
@@ -293,15 +309,21 @@ class NeighborSearch:
                 f"metric={metric!r} is none that neighbors_algorithm='faiss' knows here: it must "
                 "be 'euclidean'. Use that, or neighbors_algorithm='auto' or 'pynndescent'."
             )
-        if algorithm == "pynndescent":
-            self._search: Any = PyNNDescent(X, metric, random_state, n_jobs)
-        else:
-            self._search = self._search_in(X)
+        if algorithm == "pynndescent":  # which draws its seed now
+            self._search = PyNNDescent(X, metric, random_state, n_jobs)
+        else:  # a metric or a library that there is not is an error now
+            wide = issparse(X) and isinstance(metric, str)  # a function may ask for the width
+            self._search_in(csr_array(np.eye(2)) if wide else X[:2])
+
+    @cached_property
+    def _search(self) -> Any:
+        """Made when it is needed: where a graph is given, that may be never."""
+        return self._search_in(self.X)
 
     @property
     def random_state(self) -> int | None:
         """The seed of its search, drawn when it was made; None if it needs none."""
-        return getattr(self._search, "seed", None)
+        return getattr(vars(self).get("_search"), "seed", None)
 
     def _search_in(
         self, X: NDArray[Any], rows: Index | None = None, *, float64: bool = False
@@ -335,7 +357,7 @@ class NeighborSearch:
 
         Parameters
         ----------
-        X : ndarray of shape (m, d), optional
+        X : array-like of shape (m, d), optional
             Query points; sparse ones, too, if the training points are sparse. Without it the
             training points are the queries, each with itself left out.
         n_neighbors : int, optional
@@ -354,7 +376,7 @@ class NeighborSearch:
         most = n - 1 if X is None else n
         if not 1 <= k <= most:
             raise ValueError(f"n_neighbors={k} must be from 1 to {most} with {n} training points")
-        points = self.X if X is None else X
+        points = self.X if X is None else host_rows(X, self.X.shape[1])
         if issparse(self.X):
             points = csr_array(points)
         elif issparse(points):

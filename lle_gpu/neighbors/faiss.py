@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.kinds import warn_of_copy
 from lle_gpu.neighbors.float32 import Float32Points
 from lle_gpu.parallel import effective_jobs
 
@@ -48,6 +49,13 @@ class Faiss:
         faiss = _imported()
         with _threads(faiss, self._n_jobs):
             if self._index is None:
+                warn_of_copy(
+                    self._X,
+                    "neighbors_algorithm='faiss' holds the points in float32, and twice when it "
+                    "begins",
+                    "neighbors_algorithm='brute' reads X in parts",
+                    itemsize=8,
+                )
                 Z = self._in_float32(self._X)
                 index = faiss.IndexFlatL2(Z.shape[1])
                 index.add(Z)

@@ -35,6 +35,7 @@ from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import warp_per_item
 from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
 from lle_gpu.exceptions import GpuUnavailableError
+from lle_gpu.kinds import host_rows, is_device_array
 from lle_gpu.neighbors import CPU_ALGORITHMS, EUCLIDEAN, GPU_ALGORITHMS
 from lle_gpu.neighbors.candidates import FLOAT32_ROUNDING, SPARE, Proposer, Scaled, Unusable
 from lle_gpu.neighbors.cuml import CuML
@@ -260,9 +261,9 @@ class NeighborSearch:
 
         Parameters
         ----------
-        X : cupy.ndarray or ndarray of shape (m, d), float32 or float64, optional
-            Query points, CuPy's on the device of the training points. Without it the training
-            points are the queries, each with itself left out.
+        X : cupy.ndarray or array-like of shape (m, d), optional
+            Query points, CuPy's on the device of the training points, float32 or float64. Without
+            it the training points are the queries, each with itself left out.
         n_neighbors : int, optional
             Default: that of the constructor. At most n; n - 1 without ``X``.
         return_distance : bool, default=True
@@ -273,12 +274,13 @@ class NeighborSearch:
         distance : cupy.ndarray of shape (m, k), float64
             Only if ``return_distance``.
         index : cupy.ndarray of shape (m, k), int64
-            Both are NumPy's if X is.
+            Both are NumPy's if X is given and not CuPy's.
         """
         with self.X.device:
-            if not isinstance(X, np.ndarray):
+            if X is None or is_device_array(X):
                 return self._kneighbors(X, n_neighbors, return_distance)
-            found = self._kneighbors(cupy().asarray(X), n_neighbors, return_distance)
+            queries = cupy().asarray(host_rows(X, self.X.shape[1]))
+            found = self._kneighbors(queries, n_neighbors, return_distance)
         return tuple(part.get() for part in found) if return_distance else found.get()
 
     def _kneighbors(self, X: Any, n_neighbors: int | None, return_distance: bool) -> Any:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from lle_gpu.kinds import host_array
 from lle_gpu.sparse_structure import check_structure
 
 __all__ = ["neighbor_index"]
@@ -45,7 +46,7 @@ def neighbor_index(
     Parameters
     ----------
     graph : tuple of two arrays, array, or sparse matrix
-        See above; NumPy's and SciPy's, CuPy's, or whatever NumPy can read.
+        See above; of any kind that X can be, on the host or a GPU.
     n_samples : int
         Points that it must be of.
     n_neighbors : int
@@ -61,7 +62,7 @@ def neighbor_index(
     Raises
     ------
     TypeError
-        If it is none of the forms.
+        If it is none of the forms, or a sparse tensor.
     ValueError
         If it is of another number of points, if a row has too few neighbours, if an index is
         negative (-1 after enough others is not), out of range or comes twice, if a distance is NaN,
@@ -80,16 +81,18 @@ def neighbor_index(
            [1]])
     """
     check = _Checks(name, n_samples, n_neighbors)
-    if isinstance(graph, (tuple, list)) and not _is_rows(graph):
-        if len(graph) != 2:
-            raise TypeError(f"{name} is a {type(graph).__name__} of {len(graph)}. {FORMS}.")
-        for part in graph:
-            check.masks(part, "Leave out the last columns, down to n_neighbors + 1")
-        indices, distances = graph
-        distances = None if distances is None else _on_host(distances)
-        return _from_lists(_on_host(indices), distances, check)
+    if isinstance(graph, (tuple, list)):
+        parts = [host_array(part, name) for part in graph]
+        if any(part.ndim >= 2 for part in parts):  # else they are the rows of an array
+            if len(graph) != 2:
+                raise TypeError(f"{name} is a {type(graph).__name__} of {len(graph)}. {FORMS}.")
+            for part in graph:
+                check.masks(part, "Leave out the last columns, down to n_neighbors + 1")
+            indices, distances = parts
+            return _from_lists(indices, None if graph[1] is None else distances, check)
+        graph = parts
     check.masks(graph, "Leave such columns out, or give the distances as a sparse matrix")
-    graph = _on_host(graph)
+    graph = host_array(graph, name)
     if issparse(graph):
         return _from_sparse(graph, check)
     if graph.dtype.kind in "iu":
@@ -326,17 +329,3 @@ def _from_dense(distance: NDArray[Any], check: _Checks) -> Index:
         order = np.argsort(some[taken].reshape(-1, k), axis=1, kind="stable")
         nearest[rows] = np.take_along_axis(index, order, axis=1)
     return nearest
-
-
-def _is_rows(graph: Any) -> bool:
-    """Whether a list or tuple is an array written out, and not a pair of arrays."""
-    return all(len(part.shape if hasattr(part, "shape") else np.shape(part)) < 2 for part in graph)
-
-
-def _on_host(array: Any) -> Any:
-    """As NumPy's or SciPy's; CuPy's arrays and sparse matrices are copied."""
-    if type(array).__module__.partition(".")[0] in ("cupy", "cupyx"):
-        array = array.get()
-    elif hasattr(array, "copy_to_host"):  # cuVS's arrays, and others that are not NumPy's to read
-        array = array.copy_to_host()
-    return array if issparse(array) else np.asarray(array)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from lle_gpu.kinds import warn_of_copy
 from lle_gpu.neighbors.float32 import Float32Points
 from lle_gpu.parallel import effective_jobs
 
@@ -111,6 +112,12 @@ class PyNNDescent:
 
     def _made(self, count: int) -> Any:
         if count > self._count:
+            warn_of_copy(
+                self._X,
+                "neighbors_algorithm='pynndescent' holds the points in float32",
+                "neighbors_algorithm='brute' reads X in parts, and takes longer",
+                itemsize=4,
+            )
             with warnings.catch_warnings():
                 # Of rows in which it found too little, which are searched exactly.
                 warnings.filterwarnings("ignore", "Failed to correctly find", UserWarning)

@@ -15,6 +15,9 @@ unit length, of which most pairs are at distance sqrt(2), so costs no more than 
 
 Features that most points have are centred first (which at most doubles what is stored in them): a
 common offset would make S, and with it the number of pairs looked at, large.
+
+Products are those of the columns that the points have entries in. What queries have beside them is
+in |x|^2 alone, and X may be as wide as it likes.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lle_gpu.parallel import effective_jobs, for_each_chunk
+from lle_gpu.sparse_structure import narrowed, narrowed_to
 
 __all__ = ["SparseSearch", "copy_numbers"]
 
@@ -56,13 +60,16 @@ class SparseSearch:
     def __init__(self, X: Any, n_jobs: int | None = None) -> None:
         self._X = X.astype(np.float64, copy=False)
         self._n_jobs = n_jobs
-        self._copy = copy_numbers(X)
-        times_stored = np.bincount(X.indices, minlength=X.shape[1])
-        sums = np.bincount(X.indices, weights=X.data, minlength=X.shape[1])
+        self._columns, self._narrow = narrowed(self._X)
+        self._copy = copy_numbers(self._narrow)
+        times_stored, sums = (
+            np.bincount(self._narrow.indices, weights, minlength=len(self._columns))
+            for weights in (None, self._narrow.data)
+        )
         self._offset = csr_array(np.where(2 * times_stored > X.shape[0], sums, 0)[None])
         self._offset.data /= X.shape[0]
         self._most_stored = int(np.diff(X.indptr).max()) + self._offset.nnz
-        self._everything = self._prepared(self._X)
+        self._everything = self._prepared(self._narrow)
 
     def nearest(self, points: Any, k: int, *, exclude_self: bool = False) -> tuple[Float, Index]:
         """Find the k nearest points, ordered by (distance, index).
@@ -86,15 +93,16 @@ class SparseSearch:
         X, (transposed, square) = self._X, self._everything
         if len(kept) < n:
             X = X[kept]
-            transposed, square = self._prepared(X)
+            transposed, square = self._prepared(self._narrow[kept])
         place = np.full(n, -1)
         place[kept] = np.arange(len(kept))
         distance, index = np.empty((m, k)), np.empty((m, k), dtype=np.int64)
 
         def work(rows: slice) -> None:
             queries = points[rows].astype(np.float64, copy=False)
-            centred = self._centred(queries)
-            own_square = squared_norms(centred)
+            among_them, beside = narrowed_to(self._columns, queries)
+            centred = self._centred(among_them)
+            own_square = squared_norms(centred) + squared_norms(beside)
             # Rounding of a product, of the two norms, of centring, and of the distances in the end.
             most_stored = int(np.diff(queries.indptr).max()) + self._offset.nnz
             gamma = 4 * (most_stored + self._most_stored + 8) * EPS
@@ -162,9 +170,10 @@ def squared_distances(points: Any, X: Any, rows: Index, columns: Index) -> Float
 
 def copy_numbers(X: Any) -> Index:
     """How many equal rows come before each row of a csr_array in canonical format."""
-    n, d = X.shape
+    n = X.shape[0]
+    columns, narrow = narrowed(X)
     # Equal rows have the same image under any map: only neighbours in its order are compared.
-    image = X @ np.random.default_rng(0).normal(size=d)
+    image = narrow @ np.random.default_rng(0).normal(size=len(columns))
     order = np.argsort(image, kind="stable")
     alike = np.flatnonzero(image[order[1:]] == image[order[:-1]])
     different = np.ones(n, dtype=bool)

@@ -44,6 +44,9 @@ def install(monkeypatch, cupy):
         def is_floating_point(self):
             return self.dtype.removeprefix("torch.") in FLOATING
 
+        def detach(self):
+            return Tensor(self._array, layout=self.layout, dtype=self.dtype)
+
         def float(self):
             return Tensor(self._array.astype(np.float32))
 

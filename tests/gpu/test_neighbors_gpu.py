@@ -11,6 +11,7 @@ from itertools import permutations, product
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 from conftest import make_manifold
@@ -164,6 +165,16 @@ class TestQueries:
         assert_equal(*both(gpu, ROLL, 3, ROLL[4:5]))
         assert_equal(*both(gpu, ROLL[:40], 40, ROLL[50:52]))
         assert_equal(*both(gpu, ROLL[:1], 1, ROLL[:3]))
+
+    def test_lists_and_frames(self, stand_in):
+        search = NeighborSearch(stand_in.cupy.asarray(ROLL[:60]), 3)
+        expected = search.kneighbors(ROLL[60:69])
+        for queries in (ROLL[60:69].tolist(), pd.DataFrame(ROLL[60:69])):
+            found = search.kneighbors(queries)
+            assert all(type(part) is np.ndarray for part in found)
+            assert_equal(found, expected)
+        with pytest.raises(ValueError, match=r"^X is of shape \(3,\), and must be"):
+            search.kneighbors([1, 2, 3])
 
     def test_columns_first_in_memory(self, stand_in):
         cp = stand_in.cupy

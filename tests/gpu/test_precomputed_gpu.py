@@ -13,6 +13,8 @@ from numpy.testing import assert_array_equal
 from lle_gpu import LocallyLinearEmbedding
 from lle_gpu.neighbors.precomputed import neighbor_index
 
+from .test_kinds_gpu import KINDS, World
+
 K = 9
 X = make_manifold("swiss-roll", 200)
 WIDE = reference.neighbors(X, K + 4)
@@ -77,6 +79,49 @@ def test_an_array_that_has_to_be_asked_for_its_copy():
     given = DeviceNdarray(WITH_SELF[0]), DeviceNdarray(WITH_SELF[1])
     assert_array_equal(neighbor_index(given, len(X), K), WIDE[:, :K])
     assert_array_equal(neighbor_index(given[0], len(X), K), WIDE[:, :K])
+
+
+@pytest.fixture
+def world(monkeypatch, stand_in):
+    return World(monkeypatch, stand_in)
+
+
+class TestOtherLibraries:
+    """Whatever X can be, a graph can be: its parts are read by the same module."""
+
+    def given(self, world, kind, part):
+        return world.make(kind, part, names=range(part.shape[1]), labels=range(len(part)))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_every_kind_in_every_form(self, world, kind):
+        index, distance = (self.given(world, kind, part) for part in WITH_SELF)
+        dense = self.given(world, kind, np.linalg.norm(X[:, None] - X, axis=2))
+        for graph in ((index, distance), [index, None], index, dense, (index, WITH_SELF[1])):
+            found = neighbor_index(graph, len(X), K)
+            assert type(found) is np.ndarray
+            assert_array_equal(found, WIDE[:, :K])
+
+    def test_what_has_no_shape_of_its_own(self, world):
+        graph = [world.make("interface", part) for part in WITH_SELF]
+        for part in graph:
+            del part.shape
+        assert_array_equal(neighbor_index(tuple(graph), len(X), K), WIDE[:, :K])
+
+    def test_tensors_that_numpy_does_not_read(self, world):
+        index, distance = map(world.cupy.asarray, WITH_SELF)
+        index = world.torch.cuda_tensor(index)
+        for options in (
+            {"requires_grad": True},
+            {"dtype": "torch.bfloat16"},
+            {"dtype": "torch.float16"},
+        ):
+            graph = index, world.torch.cuda_tensor(distance, **options)
+            assert_array_equal(neighbor_index(graph, len(X), K), WIDE[:, :K])
+
+    def test_sparse_tensors_and_the_way_out(self, world):
+        graph = world.torch.cuda_tensor(world.cupy.asarray(X), layout="torch.sparse_coo")
+        with pytest.raises(TypeError, match=r"^knn_graph is a sparse_coo tensor.*csr_array\("):
+            LocallyLinearEmbedding(n_neighbors=K).fit(X, knn_graph=graph)
 
 
 def test_errors_name_the_row(gpu):
