@@ -969,16 +969,11 @@ class TestCopiesOfMemoryMappedArrays:
             (np.float32, 20, {"neighbors_algorithm": "ball_tree"}, "'ball_tree' may.*'brute'"),
             (np.float32, 20, {"metric": "cosine"}, "metric='cosine' .* may hold .* in float64"),
             (np.float32, 20, {"neighbors_algorithm": "faiss"}, r"'faiss' holds .*1\.9e-05 GB"),
-            pytest.param(
-                *(np.float32, 20, {"neighbors_algorithm": "pynndescent"}),
-                "'pynndescent' holds .*float32",
-                marks=pytest.mark.slow,  # numba compiles
-            ),
         ],
     )
     def test_fits_that_copy(self, tmp_path, dtype, d, parameters, says):
-        if (library := parameters.get("neighbors_algorithm")) in ("faiss", "pynndescent"):
-            pytest.importorskip(library)
+        if parameters.get("neighbors_algorithm") == "faiss":
+            pytest.importorskip("faiss")
         X = make_manifold("swiss-roll", 120) @ np.random.default_rng(0).normal(size=(3, d))
         X = self.mapped(tmp_path, (8 * X).astype(dtype))
         model = LocallyLinearEmbedding(n_neighbors=8, **parameters)

@@ -18,7 +18,7 @@ from conftest import METHODS, make_manifold, two_clusters
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import VALID_METRICS
 
-from lle_gpu import LocallyLinearEmbedding, locally_linear_embedding
+from lle_gpu import LocallyLinearEmbedding, kinds, locally_linear_embedding
 from lle_gpu.neighbors import pynndescent as door
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.neighbors.faiss import Faiss
@@ -179,6 +179,13 @@ def fake(monkeypatch):
 class TestPyNNDescentsDoor:
     def search(self, X, k=5, **options):
         return NeighborSearch(X, k, algorithm="pynndescent", **options)
+
+    def test_a_copy_of_a_memory_mapped_array(self, fake, tmp_path, monkeypatch):
+        monkeypatch.setattr(kinds, "_MAPPED", 1000)
+        np.save(tmp_path / "X.npy", ROLL)
+        mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+        with pytest.warns(UserWarning, match="'pynndescent' holds .*float32.*'brute' reads X in"):
+            self.search(mapped).kneighbors()
 
     @pytest.mark.parametrize("k", [1, 5, 20])
     @pytest.mark.parametrize(
