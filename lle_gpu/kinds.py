@@ -21,6 +21,7 @@ with what is made of them, unless their type has to be changed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import mmap
 import sys
@@ -128,6 +129,8 @@ def host_array(given: Any, name: str) -> Any:
         return array.astype(bool) if str(given.dtype) == "torch.bool" else array
     if type(given).__module__.partition(".")[0] == "cudf":  # NumPy may not read its frames
         return given.to_pandas().to_numpy()
+    if kind == "pandas" and getattr(given, "sparse", None) is not None:
+        return given.sparse.to_coo()  # what it does not store is not there, and no 0
     if hasattr(given, "copy_to_host"):  # cuVS's and Numba's arrays, which need no CuPy for that
         return np.asarray(given.copy_to_host())
     if kind == "cupy":
@@ -153,6 +156,9 @@ def host_rows(given: Any, d: int) -> Any:
             f"X is of shape {X.shape}, and must be (any number, {d}), as the training points are. "
             "Give X.reshape(1, -1) for a single point."
         )
+    if X.dtype.kind == "O":
+        with contextlib.suppress(TypeError, ValueError):
+            X = X.astype(np.float64)
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X is of dtype {X.dtype}, and must hold real numbers: X.astype(float)")
     return X if X.dtype.kind == "f" else X.astype(np.float64)

@@ -775,3 +775,13 @@ class TestSelection:
         Y = pipeline.fit_transform(X, locallylinearembedding__knn_graph=graph)
         model = LocallyLinearEmbedding(n_neighbors=K, precomputed_knn=graph)
         np.testing.assert_array_equal(Y, model.fit_transform(scaled))
+
+
+def test_a_sparse_frame_is_a_sparse_matrix():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    graph = kneighbors_graph(X, 6, mode="distance")
+    frame = pd.DataFrame.sparse.from_spmatrix(graph)
+    found = LocallyLinearEmbedding(n_neighbors=6).fit(X, knn_graph=frame).embedding_
+    np.testing.assert_array_equal(
+        found, LocallyLinearEmbedding(n_neighbors=6).fit(X, knn_graph=graph).embedding_
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -15,6 +14,8 @@ __all__ = [
     "count",
     "full_precision",
     "points",
+    "product",
+    "products_lose_digits",
     "real",
     "rows_of",
     "same_kind",
@@ -26,10 +27,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def full_precision(function: Function) -> Function:
-    """Run without autocast and with whole products: Cholesky factors and weights need them.
+    """Run without autocast: Cholesky factors know no half precision, and weights need more.
 
     Half-precision arguments become float32 by :func:`real`, so that modules can stand in a network
-    that runs under ``torch.autocast``, or with ``torch.set_float32_matmul_precision("medium")``.
+    that runs under ``torch.autocast``.
     """
 
     @functools.wraps(function)
@@ -37,40 +38,34 @@ def full_precision(function: Function) -> Function:
         with (
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),
-            _whole_products(),
         ):
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
 
 
-@contextmanager
-def _whole_products() -> Iterator[None]:
-    """Products of float32 matrices in float32, not in TensorFloat-32 or bfloat16.
+def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> Any:
+    """Batches of matrices a (n, p, q) times b (n, q, r), float32 ones with all digits of float32.
 
-    The setting belongs to the process. While torch.compile traces it is left alone: what is traced
-    runs later, and the operators set it for themselves.
+    By ``torch.set_float32_matmul_precision`` and its like a process may let products lose digits,
+    which networks bear and weights do not. The setting is everybody's, and is not touched: such
+    products are made in float64. While torch.compile traces it is not looked at.
     """
-    if torch.compiler.is_compiling():
-        yield
-        return
-    backends: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
-    if not hasattr(backends[0], "fp32_precision"):  # PyTorch before 2.9
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-        return
-    found = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, found, strict=True):
-            backend.fp32_precision = precision
+    if products_lose_digits(a):
+        whole = torch.bmm(a.double(), b.double()).float()
+        return whole if out is None else out.copy_(whole)
+    return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+
+
+def products_lose_digits(like: torch.Tensor) -> bool:
+    """Whether PyTorch's own products of such matrices, also in derivatives, do."""
+    if like.dtype != torch.float32 or torch.compiler.is_compiling():
+        return False
+    on_gpu = like.device.type == "cuda"
+    backend: Any = torch.backends.cuda.matmul if on_gpu else torch.backends.mkldnn.matmul
+    if hasattr(backend, "fp32_precision"):
+        return backend.fp32_precision not in ("ieee", "none")
+    return torch.get_float32_matmul_precision() != "highest"  # PyTorch before 2.9
 
 
 def checked(name: str, tensor: Any, *, ndim: int | None = None) -> Any:

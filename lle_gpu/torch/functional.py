@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lle_gpu.torch.checks import full_precision, points, real, rows_of, same_kind
+from lle_gpu.torch.checks import full_precision, points, product, real, rows_of, same_kind
 from lle_gpu.torch.ops import local_gram, weighted_sums
 
 __all__ = ["locality_loss", "reconstruct"]
@@ -121,7 +121,7 @@ def locality_loss(
         nearest = real("z_nbr", z_nbr, ndim=3)
         points("z", z, "z_nbr", nearest)
         _check_shape(w, nearest[:, :, 0])
-        means = (w[:, None, :] @ nearest)[:, 0]
+        means = product(w[:, None, :], nearest)[:, 0]
     if len(z) != len(w):
         raise ValueError(f"z has {len(z)} points and w has weights of {len(w)}")
     error = (z - means).square().sum(dim=1)

@@ -74,46 +74,43 @@ def knn(
     else:
         bank = checked("bank", bank, ndim=2)
         points("x", x, "bank", bank)
-    if own and not _are_the_same(x, bank):
-        raise ValueError(
-            "exclude_self=True leaves row i of the bank out for point i, and needs a bank that is "
-            f"x (or None); this one has shape {tuple(bank.shape)} and x {tuple(x.shape)}. For "
-            "other points leave it out, and drop the neighbour that is the point"
-        )
     most = bank.shape[0] - own
     if not 1 <= k <= most and (len(x) or k < 1):
         raise ValueError(
             f"k={k} must be from 1 to {most}, with {bank.shape[0]} points to search in"
             + (" and the point itself left out" if own else "")
         )
-    return nearest(x, None if own else bank, k)
-
-
-def _are_the_same(x: Tensor, bank: Tensor) -> bool:
-    """Whether both are the same memory; while torch.compile traces, there is none to look at."""
-    if x is bank or torch.compiler.is_compiling():
-        return x is bank
-    return all(
-        getattr(x, name)() == getattr(bank, name)() for name in ("data_ptr", "stride", "size")
-    )
+    # Given twice, a tensor may come as two from a compiled graph.
+    return nearest(x, None if own and bank is x else bank, k, own)
 
 
 @custom_op("lle_gpu::knn", mutates_args=())  # type: ignore[untyped-decorator]
-def nearest(x: Tensor, bank: Tensor | None, k: int) -> Tensor:
-    """Rows (n, k) of the bank; without one, of x, each point itself left out. See :func:`knn`."""
+def nearest(x: Tensor, bank: Tensor | None, k: int, exclude_self: bool) -> Tensor:
+    """Rows (n, k) of the bank, or without one of x; see :func:`knn`."""
     if x.shape[0] == 0:
         return x.new_empty((0, k), dtype=torch.int64)
     if x.shape[1] == 0:
         raise ValueError("x has no features (shape (n, 0)): there is no distance to compare")
+    looked_at = ("data_ptr", "stride", "size")
+    if (
+        exclude_self
+        and bank is not None
+        and any(getattr(x, name)() != getattr(bank, name)() for name in looked_at)
+    ):
+        raise ValueError(
+            "exclude_self=True leaves row i of the bank out for point i, and needs a bank that is "
+            f"x (or None); this one has shape {tuple(bank.shape)} and x {tuple(x.shape)}. For "
+            "other points leave it out, and drop the neighbour that is the point"
+        )
     points = real("x", x)
     _check_finite("x", points)
-    if bank is None:
+    if exclude_self:
         return _maker(x)(points)(None, k)
-    return _search_in(bank)(points, k)
+    return _search_in(x if bank is None else bank)(points, k)
 
 
 @nearest.register_fake  # type: ignore[untyped-decorator]
-def _(x: Tensor, bank: Tensor | None, k: int) -> Tensor:
+def _(x: Tensor, bank: Tensor | None, k: int, exclude_self: bool) -> Tensor:
     return x.new_empty((x.shape[0], k), dtype=torch.int64)
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from lle_gpu.torch.checks import full_precision
+from lle_gpu.torch.checks import full_precision, product
 
 __all__ = [
     "local_adjoint",
@@ -86,7 +86,7 @@ def local_products(x: Tensor, X: Tensor, y: Tensor, Y: Tensor, idx: Tensor, s: T
         scale = s[rows, None, None]
         Z = _differences(x[rows], X, idx[rows]).mul_(scale)
         U = _differences(y[rows], Y, idx[rows]).mul_(scale)
-        torch.bmm(Z, U.mT, out=out[rows])
+        product(Z, U.mT, out=out[rows])
     return out
 
 
@@ -100,7 +100,7 @@ def local_gram(x: Tensor, X: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
         Z = _differences(x[rows], X, idx[rows])
         s[rows] = scale_of(Z)
         Z.mul_(s[rows, None, None])
-        torch.bmm(Z, Z.mT, out=out[rows])
+        product(Z, Z.mT, out=out[rows])
     return out, s
 
 
@@ -120,11 +120,11 @@ def local_adjoint(
         scale = s[rows, None, None]
         Z = _differences(y[rows], Y, idx[rows]).mul_(scale)
         if with_bank:
-            D = torch.bmm(S[rows], Z).mul_(scale)
+            D = product(S[rows], Z).mul_(scale)
             to_points[rows] = D.sum(dim=1)
             to_bank.index_add_(0, idx[rows].reshape(-1), D.view(-1, D.shape[2]), alpha=-1)
         else:
-            D = torch.bmm(S[rows].sum(dim=1, keepdim=True), Z).mul_(scale)
+            D = product(S[rows].sum(dim=1, keepdim=True), Z).mul_(scale)
             to_points[rows] = D[:, 0]
     return to_points, to_bank
 
@@ -204,7 +204,7 @@ def weighted_sums(w: Tensor, V: Tensor, idx: Tensor) -> Tensor:
     n, k = idx.shape
     out = w.new_empty(n, V.shape[1])
     for rows in _chunks(n, k, V):
-        torch.bmm(w[rows, None, :], _gathered(V, idx[rows]), out=out[rows, None, :])
+        product(w[rows, None, :], _gathered(V, idx[rows]), out=out[rows, None, :])
     return out
 
 
@@ -215,7 +215,7 @@ def weighted_dots(g: Tensor, V: Tensor, idx: Tensor) -> Tensor:
     n, k = idx.shape
     out = g.new_empty(n, k)
     for rows in _chunks(n, k, V):
-        torch.bmm(_gathered(V, idx[rows]), g[rows, :, None], out=out[rows, :, None])
+        product(_gathered(V, idx[rows]), g[rows, :, None], out=out[rows, :, None])
     return out
 
 

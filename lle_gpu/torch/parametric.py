@@ -135,7 +135,7 @@ class Standardize(nn.Module):
         """Move, or change dtypes; the mean keeps its own."""
         mean = self.mean
         super()._apply(fn, recurse)
-        self.mean = mean.to(self.mean.device)
+        self.mean = self.mean.double() if mean.is_meta else mean.to(self.mean.device)
         return self
 
     def learn(self, x: Tensor) -> Self:

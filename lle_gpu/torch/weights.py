@@ -26,7 +26,15 @@ from torch import Tensor
 from torch.library import custom_op
 
 from lle_gpu.torch import cuda
-from lle_gpu.torch.checks import full_precision, points, real, rows_of, settings
+from lle_gpu.torch.checks import (
+    full_precision,
+    points,
+    product,
+    products_lose_digits,
+    real,
+    rows_of,
+    settings,
+)
 from lle_gpu.torch.ops import local_adjoint, local_gram, scale_of
 
 __all__ = ["METHODS", "barycentric_weights"]
@@ -80,9 +88,7 @@ def barycentric_weights(
     Not moved by translation, scaling or rotation of points and neighbours together. NaN or infinity
     in a point or its neighbours is an error. "nonneg" is computed in float64, and takes several
     times as long. For the gradient of affine weights in a bank nothing but the arguments is
-    kept; else, a few arrays of n x k x k numbers. Coordinates of neighbours (n, k, d) are worked on
-    by plain PyTorch, whose backward products are as exact as
-    ``torch.get_float32_matmul_precision()`` says.
+    kept; else, a few arrays of n x k x k numbers.
 
     Examples
     --------
@@ -115,7 +121,7 @@ def barycentric_weights(
         _check_count(x, nearest)
         Z = x[:, None, :] - nearest
         Z = Z * scale_of(Z)[:, None, None]
-        G = Z @ Z.mT
+        G = product(Z, Z.mT)
     return _of_gram(G, reg, method)
 
 
@@ -130,9 +136,9 @@ def _check_count(x: Tensor, neighbors: Tensor) -> None:
 def _of_gram(G: Tensor, reg: float, method: str) -> Tensor:
     """Weights (n, k) from Gram matrices (n, k, k)."""
     if method == "affine":
-        A = _ridged(G, reg)
+        A = _ridged(G.double() if products_lose_digits(G) else G, reg)
         v = _solved(_factor(A, reg), torch.ones_like(A[:, :, 0]))
-        return v / v.sum(dim=1, keepdim=True)
+        return (v / v.sum(dim=1, keepdim=True)).to(G.dtype)
     # In float64, so that what is positive there is not negative here.
     A = _ridged(G.double(), reg)
     _factor(A.detach(), reg)  # definite, or an error: the search below relies on it

@@ -497,3 +497,12 @@ def test_locality_of_features_that_a_compiled_network_computes():
     back = nn.Sequential(nn.Linear(6, 16), nn.ReLU()).requires_grad_(False)
     compiled = torch.compile(lambda x: loss(net(x), back(x)), fullgraph=True)
     torch.testing.assert_close(compiled(x), loss(net(x), back(x)))
+
+
+@pytest.mark.slow
+def test_a_detached_bank_is_the_points_themselves_for_a_compiler_too():
+    x = normal(20, 8).float().requires_grad_()
+    compiled = torch.compile(
+        lambda z: knn(z, z.detach(), k=2, exclude_self=True), backend="aot_eager"
+    )
+    assert torch.equal(compiled(x), knn(x, k=2))

@@ -481,3 +481,13 @@ def test_small_batches_have_more_seeds_than_coordinates():
     X = sheet()
     model = small(batch_size=3, max_epochs=3).fit(X)
     assert np.isfinite(model.history_).all() and model.history_.max() < 10
+
+
+def test_standardize_comes_from_nowhere():
+    with torch.device("meta"):
+        layer = Standardize(3)
+    assert layer.to_empty(device="cpu").mean.dtype == torch.float64
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    learned = Standardize(3).learn(x)
+    layer.load_state_dict(learned.state_dict())
+    assert torch.equal(layer(x), learned(x))
