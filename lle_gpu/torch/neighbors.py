@@ -144,7 +144,8 @@ def _search_in(bank: Tensor) -> Callable[[Tensor | None, int], Tensor]:
 
 
 def _fingerprint(bank: Tensor) -> Tensor:
-    """A number (N,) for each row: a sum of its bits' integers times odd numbers, modulo 2^32.
+    """A number (N,) for each row: a sum of its bits' integers times odd numbers, modulo 2^32
+    (float64's: 2^64).
 
     Another number in one column always makes another sum, however small it is beside the rest of
     its row; others are left with one chance in 2^32.
