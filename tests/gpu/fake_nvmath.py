@@ -12,6 +12,8 @@ Faults can be asked for:
     indefinite         definite matrices are found not to be: info is 3
     inaccurate         solutions miss by a thousandth
     cannot plan        an error in plan
+    no foreign orders  an error in plan where an order that is not its own was given
+    inaccurate in foreign orders
     cannot solve       an error in the third solve of a solver
     no memory          an error in factorize, as cuDSS says it
     unlike orders      rows and columns are permuted in different ways
@@ -36,8 +38,8 @@ from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
 from stand_in.machine import machine
 
-# Sizes of separators, as many as cuDSS 0.8 has by default.
-TREE = np.arange(2**10 - 1, dtype=np.int32)
+# Of its trees of separators, by default.
+LEVELS = 10
 SIGNATURES = json.loads(Path(__file__).with_name("nvmath_signatures.json").read_text())
 
 
@@ -58,6 +60,42 @@ def checked(name, args, kwargs):
 def _only(what):
     """An object with the properties of the real one: others are AttributeErrors, set or read."""
     return type(what, (), {"__slots__": tuple(SIGNATURES[f"{what} properties"])})()
+
+
+def check_order(matrix, order, tree):
+    """That an order is one, and that its tree's separators separate, as METIS_NodeNDP has it.
+
+    Where a part and all of its separators stand in the order tells which nodes may be neighbours:
+    no others are.
+    """
+    n = matrix.shape[0]
+    assert sorted(order) == list(range(n)), "no permutation"
+    assert tree.sum() == n and (tree >= 0).all(), "not all nodes are in one part or separator"
+    n_parts = (len(tree) + 1) // 2
+    sizes, low = [], 0
+    while n_parts:  # the parts, then the separators of pairs of them, of pairs of these, ...
+        sizes.append(tree[low : low + n_parts])
+        low, n_parts = low + n_parts, n_parts // 2
+    # Node by node, in the order of elimination, its level in the tree and its place there.
+    level, place = np.empty((2, n), dtype=int)
+    where = 0
+
+    def visit(height, number):
+        nonlocal where
+        if height:
+            visit(height - 1, 2 * number)
+            visit(height - 1, 2 * number + 1)
+        after = where + sizes[height][number]
+        level[where:after], place[where:after] = height, number
+        where = after
+
+    visit(len(sizes) - 1, 0)
+    rank = np.empty(n, dtype=int)
+    rank[order] = np.arange(n)
+    i, j = (rank[ends] for ends in matrix.nonzero())
+    higher = np.maximum(level[i], level[j])
+    together = (place[i] >> (higher - level[i])) == (place[j] >> (higher - level[j]))
+    assert together.all(), "neighbours on two sides of a separator"
 
 
 def install(monkeypatch, cupy, *faults):
@@ -97,6 +135,8 @@ def install(monkeypatch, cupy, *faults):
             self.config_ptr, self.data_ptr, self.handle = id(self), id(self), 1
             self.given = {}
             self.deterministic, self.pool = False, pool
+            self.plan_config = _only("PlanConfig")
+            self.plan_config.nd_min_levels = LEVELS
             self.factorization_config = _only("FactorizationConfig")
             solvers.append(self)
 
@@ -129,9 +169,11 @@ def install(monkeypatch, cupy, *faults):
 
         def plan(self, *args, **kwargs):
             checked("DirectSolver.plan", args, kwargs)
-            if "cannot plan" in faults:
+            tree = self.given.get("USER_ND_PARTITION_TREE")
+            self.foreign = tree is not None and tree[0] != self.a.shape[0]
+            if "cannot plan" in faults or ("no foreign orders" in faults and self.foreign):
                 raise cuDSSError("NOT_SUPPORTED")
-            self._matrix()
+            matrix = self._matrix()
             self.state = "planned"
             of_thread.size_written[0] = 0
             dtype = [(name, "u8") for name in SIGNATURES["memory_estimates"]]
@@ -139,7 +181,15 @@ def install(monkeypatch, cupy, *faults):
             estimates.permanent_device_memory = 40 * 8 * self.a.nnz
             estimates.peak_device_memory = 80 * 8 * self.a.nnz
             n = self.a.shape[0]
+            # Its own order has one part, and no separators.
             self.order = self.given.get("USER_PERM", np.arange(n, dtype=np.int32)[::-1].copy())
+            self.tree = np.zeros(2**self.plan_config.nd_min_levels - 1, np.int32)
+            self.tree[0] = n
+            if self.given:
+                self.tree = self.given["USER_ND_PARTITION_TREE"]
+                if len(self.tree) != 2**self.plan_config.nd_min_levels - 1:
+                    raise cuDSSError("INVALID_VALUE")
+                check_order(matrix, self.order, self.tree)
             info = _only("PlanInfo")
             info.memory_estimates, info.row_permutation = estimates, self.order
             info.col_permutation = self.order.copy()
@@ -170,7 +220,9 @@ def install(monkeypatch, cupy, *faults):
             if self.deterministic and self.b.shape[1] > 1:  # seen on a device, cuDSS 0.8
                 raise cuDSSError("NOT_SUPPORTED")
             x = self.lu.solve(np.asfortranarray(self.b._array))
-            if "inaccurate" in faults:
+            if "inaccurate" in faults or (
+                "inaccurate in foreign orders" in faults and self.foreign
+            ):
                 noise = np.random.default_rng(self.solves).normal(size=x.shape)
                 x += 1e-3 * np.abs(x).max() * noise
             result = cupy.empty(x.shape, dtype=x.dtype, order="F")
@@ -207,9 +259,9 @@ def install(monkeypatch, cupy, *faults):
         solver = next(solver for solver in solvers if solver.data_ptr == given.data)
         assert solver.state == "planned"
         assert given.param == DataParam.ND_PARTITION_TREE
-        if given.size_in_bytes != TREE.nbytes:  # seen on a device, cuDSS 0.8
+        if given.size_in_bytes != solver.tree.nbytes:  # seen on a device, cuDSS 0.8
             raise cuDSSError("INVALID_VALUE")
-        ctypes.memmove(given.value, TREE.ctypes.data, TREE.nbytes)
+        ctypes.memmove(given.value, solver.tree.ctypes.data, solver.tree.nbytes)
 
     def data_set(*args, **kwargs):
         given = checked("data_set", args, kwargs)

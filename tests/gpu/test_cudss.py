@@ -10,6 +10,7 @@ import pytest
 import reference
 from conftest import METHODS, make_manifold, two_clusters
 from numpy.testing import assert_allclose
+from scipy.sparse import coo_array, csr_array, eye_array
 
 from lle_gpu import GpuFallbackWarning, GpuMemoryError, LocallyLinearEmbedding
 from lle_gpu.constraints import Constraints, cpu
@@ -19,9 +20,11 @@ from lle_gpu.spectral import cpu as cpu_spectral
 from lle_gpu.spectral import gpu as gpu_spectral
 from lle_gpu.spectral import solve
 from lle_gpu.spectral.cpu.fill import predict_from_pieces
-from lle_gpu.spectral.gpu import cudss
+from lle_gpu.spectral.gpu import cudss, shift_invert
 from lle_gpu.spectral.gpu.assemble import gram, stack
+from lle_gpu.spectral.gpu.ordering import dissect
 from lle_gpu.spectral.gpu.shift_invert import analyse, inverse, links
+from lle_gpu.spectral.gpu.sparse import Csr
 from lle_gpu.spectral.toolbox import Speeds
 
 from . import fake_nvmath
@@ -94,7 +97,7 @@ def test_auto_takes_it(stand_in, nvmath):
     nvmath()
     _, spectrum, notes, _ = solved(stand_in, "ltsa", solver="auto")
     assert "cuDSS" in spectrum.solver, notes
-    assert any("cuDSS has ordered in" in text for text in notes)
+    assert any("cuDSS has planned in" in text for text in notes)
 
 
 @pytest.mark.parametrize("method", ["standard", "ltsa"])
@@ -111,7 +114,7 @@ def test_nothing_is_made_before_it_is_chosen(stand_in, nvmath, monkeypatch, meth
 
 
 def test_what_it_will_take(stand_in, nvmath):
-    """Two LUs of B, or one L of M, and their order, beside what a piece of the graph says."""
+    """Two LUs of B, or one L of M, by the order that there will be."""
     _, device, _ = problem(stand_in, "standard")
     F, M = stack(device), gram(problem(stand_in, "ltsa")[1])
     nvmath("no nvmath")
@@ -120,12 +123,36 @@ def test_what_it_will_take(stand_in, nvmath):
     nvmath()
     on_device = analyse(F, True).estimate, analyse(M, False).estimate
     for here, there, A, factors in zip(on_host, on_device, (F, M), (2, 0.5), strict=True):
-        piece = predict_from_pieces(links(A))  # the whole graph is smaller than a piece
-        assert there.nonzeros == piece.nonzeros == pytest.approx(here.nonzeros, rel=0.7)
-        assert there.flops == factors * piece.flops
-        assert there.bytes == 12 * factors * piece.nonzeros
+        fill = dissect(A).estimate()
+        assert there.nonzeros == fill.nonzeros == pytest.approx(here.nonzeros, rel=0.7)
+        assert there.flops == factors * fill.flops
+        assert there.bytes == 12 * factors * fill.nonzeros
         assert there.seconds > here.seconds == 0
     assert on_host[0].bytes == 13 * on_host[0].nonzeros
+
+
+@pytest.mark.parametrize("why", ["two pieces", "no memory"])
+def test_what_it_will_take_where_there_is_no_dissection(stand_in, nvmath, monkeypatch, why):
+    """Pieces of the graph tell it, and cuDSS finds the order, which takes longer."""
+    nvmath()
+    F = stack(problem(stand_in, "standard")[1])
+    dissected = analyse(F, True)
+    said = StageTimes()
+    if why == "two pieces":
+        F = stack(problem(stand_in, "standard", X=two_clusters(), k=8)[1])
+    else:
+        monkeypatch.setattr(shift_invert, "dissect", _without_memory)
+    with report_to(said):
+        plan = analyse(F, True)
+    assert dissected.order is not None and plan.order is None
+    assert plan.estimate.nonzeros == predict_from_pieces(links(F)).nonzeros
+    per_entry = [found.estimate.seconds / A for found, A in ((plan, F.nnz), (dissected, 300 * 11))]
+    assert per_entry[0] > 3 * per_entry[1]
+    assert any("no memory for a dissection" in text for text in said.notes) == (why == "no memory")
+
+
+def _without_memory(A):
+    raise MemoryError("out of memory allocating 1,000 bytes")
 
 
 def test_bits_that_may_differ_are_told(stand_in, nvmath):
@@ -170,22 +197,49 @@ class TestFactors:
         null = stand_in.to_numpy(cudss_inverse.null_vectors(start))
         assert np.linalg.norm(B @ null) <= 1e-12
 
+    @pytest.mark.parametrize("method", ["standard", "ltsa"])
+    def test_the_order_is_ours(self, stand_in, nvmath, method):
+        """The stand-in checks that its separators separate."""
+        solvers = nvmath()
+        _, device, _ = problem(stand_in, method)
+        A = stack(device) if method == "standard" else gram(device)
+        plan = analyse(A, method == "standard")
+        inverse(A, plan, method == "standard")
+        assert len(solvers) == (2 if method == "standard" else 1)
+        for solver in solvers:
+            assert np.array_equal(solver.given["USER_PERM"], plan.order.permutation)
+            assert np.array_equal(solver.given["USER_ND_PARTITION_TREE"], plan.order.tree)
+            assert solver.plan_config.nd_min_levels == plan.order.levels == 3
+
     def test_b_and_its_transpose_have_one_order(self, stand_in, nvmath):
+        """Where the order is cuDSS's own."""
         solvers = nvmath()
         _, device, _ = problem(stand_in, "standard")
         F = stack(device)
-        inverse(F, analyse(F, True), True)
+        inverse(F, shift_invert.Plan(analyse(F, True).estimate), True)
         direct, transposed = solvers
         assert direct.given == {}
         assert np.array_equal(transposed.given["USER_PERM"], direct.order)
-        assert np.array_equal(transposed.given["USER_ND_PARTITION_TREE"], fake_nvmath.TREE)
+        assert np.array_equal(transposed.given["USER_ND_PARTITION_TREE"], direct.tree)
+        assert transposed.plan_config.nd_min_levels == fake_nvmath.LEVELS
 
     def test_orders_that_are_not_one_are_made_anew(self, stand_in, nvmath):
         solvers = nvmath("unlike orders")
         _, device, _ = problem(stand_in, "standard")
         F = stack(device)
-        inverse(F, analyse(F, True), True)
+        inverse(F, shift_invert.Plan(analyse(F, True).estimate), True)
         assert [solver.given for solver in solvers] == [{}, {}]
+
+    def test_indices_beyond_int32_leave_the_order_to_cudss(self, stand_in, nvmath, monkeypatch):
+        """Which wants it in the matrix's own indices."""
+        solvers = nvmath()
+        _, device, _ = problem(stand_in, "ltsa")
+        M = gram(device)
+        plan = analyse(M, False)
+        monkeypatch.setattr(cudss, "LARGEST_INDEX", M.nnz - 1)
+        inverse(M, plan, False)
+        assert [solver.given for solver in solvers] == [{}]
+        assert solvers[0].order is not plan.order.permutation
 
     @pytest.mark.parametrize("method", ["standard", "ltsa"])
     def test_memory_is_given_back_to_the_driver(self, stand_in, nvmath, method):
@@ -211,6 +265,17 @@ class TestFactors:
 
 
 class TestWaysOut:
+    @pytest.mark.parametrize("method", ["standard", "ltsa"])
+    @pytest.mark.parametrize("fault", ["no foreign orders", "inaccurate in foreign orders"])
+    def test_an_order_that_does_no_good_is_left_for_cudss(self, stand_in, nvmath, fault, method):
+        solvers = nvmath(fault)
+        V, spectrum, notes, on_cpu = solved(stand_in, method)
+        assert any("cuDSS finds an order of its own, since cuDSS failed" in t for t in notes)
+        assert "cuDSS" in spectrum.solver and "host" not in spectrum.solver
+        assert solvers[0].foreign and not solvers[-1].foreign
+        assert solvers[0].state == "freed"
+        assert reference.sine(on_cpu, V) <= 1e-6
+
     def test_what_is_not_definite_as_rounded_is_factored_as_symmetric(self, stand_in, nvmath):
         solvers = nvmath("indefinite")
         V, spectrum, notes, on_cpu = solved(stand_in, "ltsa")
@@ -307,6 +372,30 @@ def test_nothing_is_missing_where_all_is_there(stand_in, nvmath):
     assert cudss.missing() == ""
 
 
+@pytest.mark.gpu
+def test_its_own_trees_are_laid_out_as_ours():
+    """METIS's way: the parts from left to right, and the separators up to the root's."""
+    cp = pytest.importorskip("cupy")
+    if cudss.missing():
+        pytest.skip(cudss.missing())
+    side = 60
+    n = side * side
+    grid = np.arange(n).reshape(side, side)
+    pairs = [(grid[:, 1:], grid[:, :-1]), (grid[1:], grid[:-1])]
+    i, j = (np.concatenate([ends.ravel() for ends in both]) for both in zip(*pairs, strict=True))
+    A = coo_array((-np.ones(len(i)), (i, j)), shape=(n, n)).tocsr()
+    A = csr_array(A + A.T + 5 * eye_array(n))
+    parts = A.data, A.indices.astype(np.int32), A.indptr.astype(np.int64)
+    on_device = Csr(*map(cp.asarray, parts), A.shape)
+    its_own = cudss.Factors(on_device, "SPD").order
+    assert np.count_nonzero(its_own.tree) > 10
+    fake_nvmath.check_order(A, its_own.permutation, its_own.tree)
+    ours = cudss.Order.of(dissect(on_device))
+    factors = cudss.Factors(on_device, "SPD", ours)
+    factors.factor(0.0)
+    assert factors.backward_error <= 1e-12
+
+
 def test_importing_the_package_imports_no_nvmath():
     assert "nvmath" not in sys.modules
 
@@ -339,6 +428,7 @@ def test_the_recorded_signatures_are_the_installed_packages():
     assert kinds == fake_nvmath.SIGNATURES["DirectSolverMatrixType"]
     for name, real in (
         ("DirectSolver", solver),
+        ("PlanConfig", cudss_config_ifc.PlanConfig),
         ("FactorizationConfig", cudss_config_ifc.FactorizationConfig),
         ("FactorizationInfo", cudss_data_ifc.FactorizationInfo),
         ("PlanInfo", cudss_data_ifc.PlanInfo),

@@ -29,7 +29,7 @@ from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import is_out_of_memory, release_unused, says_out_of_memory
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu.factorisation import BACKWARD_ERROR
-from lle_gpu.spectral.cpu.ordering import FillEstimate
+from lle_gpu.spectral.cpu.ordering import Dissection, FillEstimate
 from lle_gpu.spectral.gpu.normals import Normals
 from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr
 
@@ -51,12 +51,17 @@ ATTEMPTS = {
 # Bytes that an entry of its factors takes at the peak: not measured yet. Its supernodes have 8 and
 # few indices; what it works in comes beside that.
 BYTES_PER_NONZERO = 12.0
-# Of ordering, for an entry of M and of B (which is ordered as B + B^T): nearly all of the stage
-# "factor" in benchmarks/results/h200-2026-11-28.json, on 16 cores: 0.7 s for M of 100,000 points,
-# 0.4 and 5 s for B of 100,000 and a million.
+# Of cuDSS's own ordering, for an entry of M and of B (which is ordered as B + B^T): nearly all of
+# the stage "factor" in benchmarks/results/h200-2026-11-28.json, on 16 cores: 0.7 s for M of 100,000
+# points, 0.4 and 5 s for B of 100,000 and a million.
 ORDERING_SECONDS = {False: 1.5e-7, True: 3e-7}
+# Of planning in an order that is given: 0.35 s on an H200 for the B^T of a million points.
+PLANNING_SECONDS = {False: 3e-8, True: 6e-8}
 # Its tree of separators has 2^levels - 1 nodes; it gives the tree to who names that size exactly.
 MOST_LEVELS = 24
+# Of the trees that we give: cuDSS's default, or fewer where parts would have fewer nodes than this.
+TREE_LEVELS = 10
+PART_NODES = 64
 # The threads that cuDSS orders with.
 THREADING = "libcudss_mtlayer_gomp.so.0"
 
@@ -101,35 +106,64 @@ def forget() -> None:
     missing.cache_clear()
 
 
-def cost(fill: FillEstimate, square: bool, stored: int) -> FillEstimate:
+def cost(fill: FillEstimate, square: bool, stored: int, *, ordered: bool) -> FillEstimate:
     """What cuDSS will take where SuperLU would take ``fill``, for a matrix of ``stored`` entries.
 
-    Two LUs, of B and of B^T, in one order; or L alone of M, by half the arithmetic.
+    Two LUs, of B and of B^T, in one order; or L alone of M, by half the arithmetic. Whether the
+    matrix is ``ordered`` already, decides what planning takes.
     """
     factors = 2.0 if square else 0.5
     size = BYTES_PER_NONZERO * factors * fill.nonzeros
-    return FillEstimate(
-        fill.nonzeros, size, factors * fill.flops, ORDERING_SECONDS[square] * stored
-    )
+    seconds = (PLANNING_SECONDS if ordered else ORDERING_SECONDS)[square] * stored
+    return FillEstimate(fill.nonzeros, size, factors * fill.flops, seconds)
 
 
 @dataclass(frozen=True)
 class Order:
-    """An order of elimination, which is most of planning, for another matrix of the same graph.
+    """An order of elimination, in cuDSS's terms: most of planning is to find one.
 
-    B and B^T have one graph. With the permutation alone cuDSS would look for the separators again,
-    and factor more slowly.
+    With the permutation alone cuDSS would look for the separators again, and factor more slowly.
 
     Attributes
     ----------
     permutation : ndarray of shape (n,), int32
-        Of rows and of columns.
+        Of rows and of columns: A[permutation][:, permutation] is what is factored.
     tree : ndarray of shape (2^levels - 1,), int32
-        Sizes of the separators.
+        Sizes of the parts that the nodes are dissected into, from left to right; then of the
+        separators, level by level from the lowest one, the whole graph's at the end. So METIS has
+        them (``METIS_NodeNDP``), by which cuDSS orders; that its own trees are like that, a test on
+        a device checks.
     """
 
     permutation: NDArray[np.int32]
     tree: NDArray[np.int32]
+
+    @property
+    def levels(self) -> int:
+        """Levels of the tree, the parts' included."""
+        return (len(self.tree) + 1).bit_length() - 1
+
+    @classmethod
+    def of(cls, dissection: Dissection) -> Order:
+        """That of a nested dissection."""
+        n = len(dissection.order)
+        levels = min(max(int(np.log2(n / PART_NODES)) + 1, 2), TREE_LEVELS)
+        # Parents come first, level by level, and of few cells the upper part of the tree is made.
+        upper = dissection.cells[: 2 ** (levels - 1)].tolist()
+        cut = {(start, sum(parts)): parts for start, *parts in upper}
+        cells, separators = [(0, n)], []
+        for _ in range(levels - 1):
+            halves, sizes = [], []
+            for start, size in cells:
+                # What was not cut any further is a left half, of a right one without nodes.
+                left, right, separator = cut.get((start, size), (size, 0, 0))
+                halves += [(start, left), (start + left, right)]
+                sizes.append(separator)
+            cells = halves
+            separators.append(sizes)
+        parts = [size for _, size in cells]
+        tree = parts + [size for sizes in reversed(separators) for size in sizes]
+        return cls(dissection.order.astype(np.int32), np.array(tree, dtype=np.int32))
 
 
 class Factors:
@@ -141,7 +175,7 @@ class Factors:
         With a place for all of its diagonal, and columns in order.
     kind : {"GENERAL", "SPD"}
     order : Order, default=None
-        Taken in place of a new one.
+        Taken in place of a new one, where indices are int32.
 
     Attributes
     ----------
@@ -157,7 +191,8 @@ class Factors:
     """
 
     def __init__(self, A: Csr, kind: str, order: Order | None = None) -> None:
-        self._A, self.kind, self.order = A, kind, order
+        self._A, self.kind = A, kind
+        self.order = order if A.nnz <= LARGEST_INDEX else None
         self._n = A.shape[0]
         self._solver: Any = None
         self.peak_bytes = 0
@@ -341,6 +376,7 @@ def _order_of(solver: Any, plan: Any) -> Order | None:
 def _give_order(solver: Any, order: Order) -> None:
     """Have it planned by this order, which the caller keeps while it is."""
     bindings = importlib.import_module("nvmath.bindings.cudss")
+    solver.plan_config.nd_min_levels = order.levels
     for name, part in (("USER_PERM", order.permutation), ("USER_ND_PARTITION_TREE", order.tree)):
         what = getattr(bindings.DataParam, name)
         bindings.data_set(solver.handle, solver.data_ptr, what, part.ctypes.data, part.nbytes)

@@ -6,11 +6,12 @@ The factors come from one of two providers:
     the CPU's     on the host: MKL, where that is installed, or SuperLU. Only the blocks that are
                   solved for travel
 
-:func:`analyse` predicts what either will take, and neither has begun then: ordering, which takes
-seconds for a million points, is :func:`inverse`'s, once shift-invert has been chosen. Where cuDSS
-fails, the host is tried, and that is told in the inverse's description. Where cuDSS runs out of
-memory, that is an error, which the device's other solver answers: the host would take long over
-factors of that size.
+:func:`analyse` predicts what either will take. For cuDSS it dissects the graph, on the device
+(:mod:`lle_gpu.spectral.gpu.ordering`): that tells the fill, and is the order that cuDSS then takes,
+which would search ten times as long for one. Where it cannot be dissected, or cuDSS cannot use the
+order, cuDSS searches. Where cuDSS fails, the host is tried, and that is told in the inverse's
+description. Where cuDSS runs out of memory, that is an error, which the device's other solver
+answers: the host would take long over factors of that size.
 
 Why B and B^T are both factored, for (B^T B)^+ = B^+ (B^T)^+:
 
@@ -35,13 +36,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.cuda import cupy
+from lle_gpu.cuda.memory import is_out_of_memory, release_unused
 from lle_gpu.memory import readable
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu import shift_invert as cpu
 from lle_gpu.spectral.cpu.fill import WHOLE, Links, predict_from_pieces
-from lle_gpu.spectral.cpu.ordering import Elimination, FillEstimate, choose_elimination
+from lle_gpu.spectral.cpu.ordering import (
+    Dissection,
+    Elimination,
+    FillEstimate,
+    choose_elimination,
+)
 from lle_gpu.spectral.cpu.shift_invert import SQUARE_SHIFT, SYMMETRIC_SHIFT
 from lle_gpu.spectral.gpu import cudss
+from lle_gpu.spectral.gpu.ordering import dissect
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
 from lle_gpu.spectral.toolbox import Inverse
 
@@ -49,10 +57,10 @@ __all__ = ["HostInverse", "Plan", "SquareInverse", "SymmetricInverse", "analyse"
 
 Float = NDArray[np.float64]
 
-# Nodes of the pieces from which cuDSS's fill is predicted, which uses no order of the host's: a
-# quarter of the usual number, for what those take is as much as cuDSS's order and factors. On a
-# roll, and cubes of three and five dimensions, nonzeros are within 20 % of what the larger pieces
-# say, arithmetic within a factor of 1.7.
+# Nodes of the pieces from which cuDSS's fill is predicted where there is no dissection: a quarter
+# of the usual number, for what those take is as much as cuDSS's order and factors. On a roll, and
+# cubes of three and five dimensions, nonzeros are within 20 % of what the larger pieces say,
+# arithmetic within a factor of 1.7.
 PIECE = 1 << 12
 
 
@@ -66,18 +74,36 @@ class Plan:
         Of the provider that there is.
     elimination : Elimination, optional
         The host's order, where it is known already.
+    order : cudss.Order, optional
+        Ours for cuDSS.
     """
 
     estimate: FillEstimate
     elimination: Elimination | None = None
+    order: cudss.Order | None = None
 
 
 def analyse(A: Rows | Csr, square: bool) -> Plan:
-    """Predict what the factors of a square F, or of M, will take. Nothing is made on the device."""
+    """Predict what the factors of a square F, or of M, will take."""
     if not cudss.missing():
-        return Plan(cudss.cost(predict_from_pieces(links(A), PIECE), square, A.nnz))
+        dissection = _dissection(A)
+        fill = dissection.estimate() if dissection else predict_from_pieces(links(A), PIECE)
+        estimate = cudss.cost(fill, square, A.nnz, ordered=dissection is not None)
+        return Plan(estimate, order=cudss.Order.of(dissection) if dissection else None)
     elimination = choose_elimination(A.to_host()) if A.shape[0] <= WHOLE else None
     return Plan(elimination.estimate if elimination else predict_from_pieces(links(A)), elimination)
+
+
+def _dissection(A: Rows | Csr) -> Dissection | None:
+    """The device's dissection; None, too, if memory does not do for it."""
+    try:
+        return dissect(A)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        note(f"no memory for a dissection on the device: {error}")
+    release_unused()
+    return None
 
 
 def links(A: Rows | Csr) -> list[Links]:
@@ -98,18 +124,21 @@ def inverse(A: Rows | Csr, plan: Plan, square: bool, n_jobs: int | None = None) 
         If the device's memory does not do for cuDSS.
     """
     reason = ""
-    if not cudss.missing():
+    orders = [] if cudss.missing() else [plan.order, None] if plan.order else [None]
+    for order in orders:
+        # What follows a failure is outside its except clause, whose traceback holds cuDSS's arrays.
         try:
-            return _by_cudss(A, square)
+            return _by_cudss(A, square, order)
         except cudss.CudssError as error:
             reason = f", since cuDSS failed: {error}"
-            note(f"factors on the host{reason}")
-    # Outside the except clause, whose traceback held cuDSS's arrays.
+        note(
+            f"cuDSS finds an order of its own{reason}" if order else f"factors on the host{reason}"
+        )
     make = cpu.SquareInverse if square else cpu.SymmetricInverse
     return HostInverse(make(A.to_host(), plan.elimination, n_jobs), reason)
 
 
-def _by_cudss(A: Rows | Csr, square: bool) -> Inverse:
+def _by_cudss(A: Rows | Csr, square: bool, order: cudss.Order | None) -> Inverse:
     """By the factors of B and B^T, in one order, or of M."""
     if isinstance(A, Rows):
         transposed = A.transposed()
@@ -120,11 +149,11 @@ def _by_cudss(A: Rows | Csr, square: bool) -> Inverse:
     begin = time.perf_counter()
     with contextlib.ExitStack() as failing:
         for matrix in matrices:
-            order = factors[0].order if factors else None
             factors.append(cudss.Factors(matrix, "GENERAL" if square else "SPD", order))
             failing.callback(factors[-1].free)
+            order = factors[-1].order
         size = readable(sum(part.peak_bytes for part in factors))
-        note(f"cuDSS has ordered in {time.perf_counter() - begin:.2g} s, and will take {size}")
+        note(f"cuDSS has planned in {time.perf_counter() - begin:.2g} s, and will take {size}")
         made = SquareInverse(*factors) if square else SymmetricInverse(*factors)
         failing.pop_all()
     return made

@@ -1,0 +1,272 @@
+"""Nested dissection on the device: each step beside plain NumPy, the whole beside the CPU's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import shortest_path
+from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
+
+from lle_gpu.constraints import Constraints, cpu
+from lle_gpu.constraints.cpu.assemble import gram as host_gram
+from lle_gpu.cuda.compiler import source_text
+from lle_gpu.datasets import load
+from lle_gpu.spectral.cpu import ordering as on_cpu
+from lle_gpu.spectral.gpu import cudss, ordering
+from lle_gpu.spectral.gpu.sparse import Csr, Rows
+
+from .fake_nvmath import check_order
+
+
+def neighbors(X, k=10):
+    """Each point itself and its k nearest others."""
+    return cKDTree(X).query(X, k + 1)[1].astype(np.int32)
+
+
+def rows_of(cp, index):
+    """The device's B of these index sets, all ones."""
+    ones = np.ones((len(index), 1, index.shape[1]))
+    return Rows(Constraints(cp.asarray(index), cp.asarray(ones)))
+
+
+def pattern(index):
+    n, m = index.shape
+    return csr_array((np.ones(n * m), index.ravel(), np.arange(0, n * m + 1, m)), shape=(n, n))
+
+
+def cloud(n, d, seed=0):
+    return np.random.default_rng(seed).random((n, d))
+
+
+def roll(n):
+    return load("swiss-roll", n, random_state=0).X
+
+
+def as_csr(cp, A):
+    A = csr_array(A)
+    indices = A.indices.astype(np.int32)
+    return Csr(*map(cp.asarray, (A.data, indices, A.indptr.astype(np.int64))), A.shape)
+
+
+def path(n):
+    i = np.arange(n - 1)
+    A = coo_array((np.ones(n - 1), (i, i + 1)), shape=(n, n))
+    return csr_array(A + A.T)
+
+
+class TestSteps:
+    def test_the_graph_has_each_edge_at_both_ends(self, gpu):
+        index = neighbors(cloud(50, 2), 4)
+        first, found = (gpu.to_numpy(part) for part in ordering._graph(rows_of(gpu.cupy, index)))
+        A = pattern(index)
+        for i in range(50):
+            of_i = found[first[i] : first[i + 1]]
+            assert_array_equal(of_i[:5], index[i])
+            assert sorted(of_i[5:]) == sorted(A[:, [i]].nonzero()[0])
+
+    @pytest.mark.parametrize("data", ["cloud", "hub", "path"])
+    def test_distances(self, gpu, data):
+        cp = gpu.cupy
+        if data == "path":
+            A = path(300)
+            graph = ordering._graph(as_csr(cp, A))
+        else:
+            index = neighbors(cloud(200, 2), 5)
+            if data == "hub":
+                index[:, 1] = 0
+            A, graph = pattern(index), ordering._graph(rows_of(cp, index))
+        n = A.shape[0]
+        depth = gpu.to_numpy(ordering._depths(*graph)).reshape(n, ordering.PIVOTS)
+        pivots = depth.argmin(axis=0)
+        assert (depth[pivots, np.arange(ordering.PIVOTS)] == 0).all()
+        exact = shortest_path(A, directed=False, unweighted=True, indices=pivots).T
+        assert_array_equal(depth, exact)
+
+    def test_they_are_smoothed(self, gpu):
+        cp = gpu.cupy
+        index = neighbors(cloud(60, 2), 4)
+        graph = ordering._graph(rows_of(cp, index))
+        depth = ordering._depths(*graph)
+        A = pattern(index)
+        A = (A + A.T).toarray()
+        mean = np.linalg.matrix_power(A / A.sum(axis=1)[:, None], on_cpu.SWEEPS)
+        expected = mean @ gpu.to_numpy(depth).reshape(60, -1)
+        assert_allclose(gpu.to_numpy(ordering._smoothed(depth, *graph)), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("sizes", [[400], [1, 300, 7, 40, 2]], ids=["one", "many"])
+    def test_bins_and_thresholds(self, gpu, sizes):
+        """The widest coordinate of each cell, the bins along it, and the best cut between two."""
+        cp, size = gpu.cupy, np.array(sizes)
+        n, m = 450, len(size)
+        rng = np.random.default_rng(1)
+        x = rng.normal(size=(n, ordering.PIVOTS)).astype(np.float32)
+        x *= 1 + np.arange(ordering.PIVOTS, dtype=np.float32)[::-1]
+        index = rng.integers(n, size=(n, 6)).astype(np.int32)
+        nodes = rng.permutation(n)[: size.sum()].astype(np.int32)
+        cell = np.repeat(np.arange(m), size).astype(np.int32)
+        label = cp.full(n, -1, dtype=np.int32)
+        graph = ordering._graph(rows_of(cp, index))
+        given = cp.asarray(x), cp.asarray(nodes), cp.asarray(cell)
+        limit = gpu.to_numpy(ordering._limits(graph, *given, size, label))
+        label = gpu.to_numpy(label)
+
+        cell_of = np.full(n, -1)
+        cell_of[nodes] = cell
+        assert_array_equal(label >= 0, cell_of >= 0)
+        assert_array_equal(label[nodes] // ordering.SLOTS, cell)
+        bins = label % ordering.SLOTS
+        edges = pattern(index)
+        i, j = (edges + edges.T).nonzero()
+        once = (i < j) & (cell_of[i] == cell_of[j]) & (cell_of[i] >= 0)
+        weight = np.asarray((edges + edges.T)[i[once], j[once]]).ravel()
+        i, j = i[once], j[once]
+        for c in range(m):
+            of_c = nodes[cell == c]
+            sample = of_c[np.arange(min(len(of_c), 256)) * len(of_c) // min(len(of_c), 256)]
+            widest = x[sample].astype(float).var(axis=0).argmax()
+            mean, deviation = x[sample, widest].mean(), max(x[sample, widest].std(), 1e-6)
+            width = 2 * on_cpu.REACH * deviation / on_cpu.BINS
+            place = np.clip((x[of_c, widest] - mean) / width + 13, 0, on_cpu.BINS + 1)
+            near = np.minimum(place % 1, 1 - place % 1) < 1e-3  # rounding decides
+            assert_array_equal(bins[of_c][~near], place.astype(int)[~near])
+            mine = cell_of[i] == c
+            costs = np.full(on_cpu.BINS + 2, np.inf)
+            for b in range(on_cpu.BINS + 2):
+                crossing = weight[mine & ((bins[i] <= b) != (bins[j] <= b))].sum()
+                smaller = min((bins[of_c] <= b).sum(), (bins[of_c] > b).sum())
+                if smaller:
+                    costs[b] = (crossing + 0.5) / smaller**0.5
+            chosen = costs[limit[c] % ordering.SLOTS]
+            assert limit[c] // ordering.SLOTS == c
+            assert chosen == np.inf == costs.min() or chosen <= costs.min() * (1 + 1e-6)
+
+    @pytest.mark.parametrize("k", [1, 4, 12])
+    def test_the_cover_touches_every_crossing_edge(self, gpu, k):
+        cp, n, m = gpu.cupy, 500, 7
+        rng = np.random.default_rng(k)
+        index = rng.integers(n, size=(n, k)).astype(np.int32)
+        cell = rng.integers(-1, m, size=n)
+        bins = rng.integers(26, size=n)
+        label = np.where(cell < 0, -1, cell * ordering.SLOTS + bins).astype(np.int32)
+        limit = (np.arange(m) * ordering.SLOTS + 12).astype(np.int32)
+        nodes = np.flatnonzero(cell >= 0).astype(np.int32)
+        covered = cp.zeros(n, dtype=np.int8)
+        graph = ordering._graph(rows_of(cp, index))
+        degree = cp.zeros(n, dtype=np.int32)
+        given = cp.asarray(nodes), cp.asarray(label), cp.asarray(limit)
+        ordering._cover(graph, *given, degree, covered)
+        covered = gpu.to_numpy(covered) != 0
+
+        i, j = pattern(index).nonzero()
+        crossing = (cell[i] == cell[j]) & (cell[i] >= 0) & ((bins[i] > 12) != (bins[j] > 12))
+        i, j = i[crossing], j[crossing]
+        assert len(i) > 20
+        assert (covered[i] | covered[j]).all()
+        assert not covered[cell < 0].any()
+        above = bins[i] > 12
+        least = on_cpu._vertex_cover(np.where(above, i, j), np.where(above, j, i))
+        assert len(least) <= covered.sum() <= 1.15 * len(least)
+
+
+GRAPHS = {
+    "roll": lambda: neighbors(roll(1500)),
+    "cube": lambda: neighbors(cloud(1200, 3)),
+    "curve": lambda: neighbors(np.sort(cloud(1000, 1), axis=0)),
+    "duplicates": lambda: neighbors(np.repeat(cloud(250, 2), 3, axis=0), 14),
+    "few": lambda: neighbors(cloud(12, 2), 3),
+    "one": lambda: np.zeros((1, 1), dtype=np.int32),
+    "random": lambda: np.random.default_rng(0).integers(700, size=(700, 6)).astype(np.int32),
+}
+
+
+class TestDissection:
+    @pytest.mark.parametrize("graph", list(GRAPHS))
+    def test_separators_separate(self, gpu, graph):
+        """In every cell, down to the smallest; and so does what of them cuDSS is given."""
+        index = GRAPHS[graph]()
+        n = len(index)
+        found = ordering.dissect(rows_of(gpu.cupy, index))
+        rank = np.empty(n, dtype=int)
+        rank[found.order] = np.arange(n)
+        ends = np.sort([rank[end] for end in pattern(index).nonzero()], axis=0)
+        assert sorted(found.order) == list(range(n))
+        assert_array_equal(found.cells[0], [0, *found.cells[0, 1:]])
+        for start, left, right, separator in found.cells:
+            middle, stop = start + left, start + left + right
+            low, high = ends
+            across = (start <= low) & (low < middle) & (middle <= high) & (high < stop)
+            assert not across.any()
+            assert stop + separator <= n
+        order = cudss.Order.of(found)
+        assert order.tree.dtype == order.permutation.dtype == np.int32
+        check_order(pattern(index), order.permutation, order.tree)
+
+    @pytest.mark.parametrize("graph", ["roll", "cube", "curve", "random"])
+    def test_fill_and_what_is_said_of_it(self, gpu_once, graph):
+        """As little as the CPU's dissection leaves, and SuperLU finds what was predicted."""
+        index = GRAPHS[graph]()
+        A = pattern(index)
+        found, other = ordering.dissect(rows_of(gpu_once.cupy, index)), on_cpu.dissect(A)
+        there = other.estimate()
+        assert found.estimate().nonzeros == pytest.approx(there.nonzeros, rel=0.15)
+        assert found.estimate().flops == pytest.approx(there.flops, rel=0.25)
+        fills = []
+        for order in (found.order, other.order):
+            dominant = on_cpu.permuted(A, order) + 100 * csr_array(np.eye(len(order)))
+            lu = splu(dominant.tocsc(), permc_spec="NATURAL", options={"SymmetricMode": True})
+            fills.append(lu.nnz)
+        assert fills[0] <= 1.15 * fills[1]
+
+    def test_of_m(self, gpu):
+        X = roll(900)
+        constraints = cpu.ltsa(X, neighbors(X)[:, 1:], 2)
+        M = csr_array(host_gram(constraints))
+        found = ordering.dissect(as_csr(gpu.cupy, M))
+        order = cudss.Order.of(found)
+        check_order(M, order.permutation, order.tree)
+        there = on_cpu.dissect(M).estimate()
+        assert found.estimate().nonzeros == pytest.approx(there.nonzeros, rel=0.15)
+
+    def test_in_every_schedule_the_same(self, stand_in):
+        """Queues are filled in another order; what comes out is not."""
+        index = GRAPHS["roll"]()
+        orders = []
+        for seed in (0, 1, 12345):
+            stand_in.machine.seed = seed
+            orders.append(ordering.dissect(rows_of(stand_in.cupy, index)).order)
+        assert_array_equal(orders[0], orders[1])
+        assert_array_equal(orders[0], orders[2])
+
+    def test_of_two_pieces_there_is_none(self, gpu):
+        X = np.concatenate([cloud(100, 2), cloud(100, 2) + 100])
+        assert ordering.dissect(rows_of(gpu.cupy, neighbors(X))) is None
+
+    def test_nor_of_what_is_too_long(self, gpu, monkeypatch):
+        A = path(400)
+        assert ordering.dissect(as_csr(gpu.cupy, A)) is not None
+        monkeypatch.setattr(ordering, "MOST_STEPS", 128)
+        assert ordering.dissect(as_csr(gpu.cupy, A)) is None
+
+    def test_nor_of_what_int32_does_not_number(self, gpu, monkeypatch):
+        rows = rows_of(gpu.cupy, neighbors(cloud(100, 2)))
+        monkeypatch.setattr(ordering, "LARGEST_INDEX", 1599)
+        assert ordering.dissect(rows) is None
+        monkeypatch.setattr(ordering, "LARGEST_INDEX", 1600)
+        assert ordering.dissect(rows) is not None
+
+    def test_several_rows_a_point_are_no_graph(self, gpu):
+        cp = gpu.cupy
+        index = cp.asarray(neighbors(cloud(30, 2)))
+        F = Rows(Constraints(index, cp.asarray(np.ones((30, 2, 11)))))
+        with pytest.raises(ValueError, match="r=2 rows a point"):
+            ordering.dissect(F)
+
+
+def test_the_sources_numbers_are_pythons():
+    text = source_text(ordering.SOURCE)
+    for name in ("PIVOTS", "LANES", "SLOTS"):
+        assert f"constexpr int {name} = {getattr(ordering, name)};" in text
+    assert on_cpu.BINS + 2 <= ordering.SLOTS
