@@ -95,7 +95,7 @@ choose_coordinate(const float* __restrict__ x, const int* __restrict__ nodes,
     const float other = __shfl_xor_sync(ALL_LANES, variance, step);
     const float its_mean = __shfl_xor_sync(ALL_LANES, mean, step);
     const int its = __shfl_xor_sync(ALL_LANES, best, step);
-    if (other > variance || (other == variance && its < best)) {
+    if (other > variance) {
       variance = other;
       mean = its_mean;
       best = its;

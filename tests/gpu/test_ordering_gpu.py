@@ -71,10 +71,10 @@ class TestSteps:
     def test_distances(self, gpu, data):
         cp = gpu.cupy
         if data == "path":
-            A = path(300)
+            A = path(150)
             graph = ordering._graph(as_csr(cp, A))
         else:
-            index = neighbors(cloud(200, 2), 5)
+            index = neighbors(cloud(120, 2), 5)
             if data == "hub":
                 index[:, 1] = 0
             A, graph = pattern(index), ordering._graph(rows_of(cp, index))
@@ -145,7 +145,7 @@ class TestSteps:
 
     @pytest.mark.parametrize("k", [1, 4, 12])
     def test_the_cover_touches_every_crossing_edge(self, gpu, k):
-        cp, n, m = gpu.cupy, 500, 7
+        cp, n, m = gpu.cupy, 300, 4
         rng = np.random.default_rng(k)
         index = rng.integers(n, size=(n, k)).astype(np.int32)
         cell = rng.integers(-1, m, size=n)
@@ -163,7 +163,7 @@ class TestSteps:
         i, j = pattern(index).nonzero()
         crossing = (cell[i] == cell[j]) & (cell[i] >= 0) & ((bins[i] > 12) != (bins[j] > 12))
         i, j = i[crossing], j[crossing]
-        assert len(i) > 20
+        assert len(i) > 15
         assert (covered[i] | covered[j]).all()
         assert not covered[cell < 0].any()
         above = bins[i] > 12
@@ -172,13 +172,13 @@ class TestSteps:
 
 
 GRAPHS = {
-    "roll": lambda: neighbors(roll(1500)),
-    "cube": lambda: neighbors(cloud(1200, 3)),
-    "curve": lambda: neighbors(np.sort(cloud(1000, 1), axis=0)),
-    "duplicates": lambda: neighbors(np.repeat(cloud(250, 2), 3, axis=0), 14),
-    "few": lambda: neighbors(cloud(12, 2), 3),
-    "one": lambda: np.zeros((1, 1), dtype=np.int32),
-    "random": lambda: np.random.default_rng(0).integers(700, size=(700, 6)).astype(np.int32),
+    "roll": lambda n: neighbors(roll(n)),
+    "cube": lambda n: neighbors(cloud(n, 3)),
+    "curve": lambda n: neighbors(np.sort(cloud(n, 1), axis=0)),
+    "duplicates": lambda n: neighbors(np.repeat(cloud(n // 3, 2), 3, axis=0), 14),
+    "few": lambda n: neighbors(cloud(12, 2), 3),
+    "one": lambda n: np.zeros((1, 1), dtype=np.int32),
+    "random": lambda n: np.random.default_rng(0).integers(n, size=(n, 6)).astype(np.int32),
 }
 
 
@@ -186,7 +186,7 @@ class TestDissection:
     @pytest.mark.parametrize("graph", list(GRAPHS))
     def test_separators_separate(self, gpu, graph):
         """In every cell, down to the smallest; and so does what of them cuDSS is given."""
-        index = GRAPHS[graph]()
+        index = GRAPHS[graph](300)
         n = len(index)
         found = ordering.dissect(rows_of(gpu.cupy, index))
         rank = np.empty(n, dtype=int)
@@ -199,7 +199,10 @@ class TestDissection:
             low, high = ends
             across = (start <= low) & (low < middle) & (middle <= high) & (high < stop)
             assert not across.any()
-            assert stop + separator <= n
+            # Nobody is in it for an edge that leads out of the cell.
+            inside = ((start <= ends) & (ends < stop + separator)).all(axis=0)
+            touched = np.unique(ends[:, inside & (low != high)])
+            assert separator == np.count_nonzero((stop <= touched) & (touched < stop + separator))
         order = cudss.Order.of(found)
         assert order.tree.dtype == order.permutation.dtype == np.int32
         check_order(pattern(index), order.permutation, order.tree)
@@ -207,7 +210,7 @@ class TestDissection:
     @pytest.mark.parametrize("graph", ["roll", "cube", "curve", "random"])
     def test_fill_and_what_is_said_of_it(self, gpu_once, graph):
         """As little as the CPU's dissection leaves, and SuperLU finds what was predicted."""
-        index = GRAPHS[graph]()
+        index = GRAPHS[graph](1200)
         A = pattern(index)
         found, other = ordering.dissect(rows_of(gpu_once.cupy, index)), on_cpu.dissect(A)
         there = other.estimate()
@@ -221,7 +224,7 @@ class TestDissection:
         assert fills[0] <= 1.15 * fills[1]
 
     def test_of_m(self, gpu):
-        X = roll(900)
+        X = roll(300)
         constraints = cpu.ltsa(X, neighbors(X)[:, 1:], 2)
         M = csr_array(host_gram(constraints))
         found = ordering.dissect(as_csr(gpu.cupy, M))
@@ -232,7 +235,7 @@ class TestDissection:
 
     def test_in_every_schedule_the_same(self, stand_in):
         """Queues are filled in another order; what comes out is not."""
-        index = GRAPHS["roll"]()
+        index = GRAPHS["roll"](400)
         orders = []
         for seed in (0, 1, 12345):
             stand_in.machine.seed = seed
@@ -241,13 +244,13 @@ class TestDissection:
         assert_array_equal(orders[0], orders[2])
 
     def test_of_two_pieces_there_is_none(self, gpu):
-        X = np.concatenate([cloud(100, 2), cloud(100, 2) + 100])
+        X = np.concatenate([cloud(30, 2), cloud(30, 2) + 100])
         assert ordering.dissect(rows_of(gpu.cupy, neighbors(X))) is None
 
     def test_nor_of_what_is_too_long(self, gpu, monkeypatch):
-        A = path(400)
+        A = path(150)
         assert ordering.dissect(as_csr(gpu.cupy, A)) is not None
-        monkeypatch.setattr(ordering, "MOST_STEPS", 128)
+        monkeypatch.setattr(ordering, "MOST_STEPS", 64)
         assert ordering.dissect(as_csr(gpu.cupy, A)) is None
 
     def test_nor_of_what_int32_does_not_number(self, gpu, monkeypatch):
