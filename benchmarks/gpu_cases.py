@@ -212,15 +212,10 @@ def _neighbors(case: KernelCase) -> Work:
 
 def _filter(case: KernelCase) -> Work:
     """STEPS steps Y_j = alpha B^T (B Y_{j-1}) + beta Y_{j-1} + gamma Y_{j-2} of BLOCK vectors."""
-    from lle_gpu.constraints.gpu import standard
     from lle_gpu.cuda import cupy
-    from lle_gpu.neighbors.gpu import NeighborSearch
     from lle_gpu.spectral.gpu.products import Products
-    from lle_gpu.spectral.gpu.sparse import Rows
 
-    X = _roll(case)
-    index = NeighborSearch(X, case.k).kneighbors(return_distance=False).astype(np.int32)
-    products = Products(Rows(standard(X, index, case.q)))
+    products = Products(_square(case))
     n, m, b = case.n, case.k + 1, BLOCK
     Y = cupy().asarray(_normal(n, b))
     coefficients = np.tile([-0.5, 1.0, -0.5], (STEPS, 1))
@@ -233,6 +228,31 @@ def _filter(case: KernelCase) -> Work:
     )
 
 
+def _dissection(case: KernelCase) -> Work:
+    """An order of elimination for B, from its graph to the host's copy of the order."""
+    from lle_gpu.spectral.cpu.ordering import LEAF, SWEEPS
+    from lle_gpu.spectral.gpu.ordering import PIVOTS, dissect
+
+    B = _square(case)
+    edges = 2 * B.nnz
+    levels = max(np.log2(case.n / LEAF), 0.0)
+    # An edge and what is known of its end: for each pivot's search, in numbers for all pivots in
+    # each sweep, and twice in each level of cuts.
+    moved = edges * (PIVOTS * 8 + SWEEPS * (8 + 4 * PIVOTS) + levels * 2 * 8)
+    return Work(lambda: dissect(B), moved, 2.0 * SWEEPS * PIVOTS * edges, "float32", ours=False)
+
+
+def _square(case: KernelCase) -> Any:
+    """B of a swiss roll."""
+    from lle_gpu.constraints.gpu import standard
+    from lle_gpu.neighbors.gpu import NeighborSearch
+    from lle_gpu.spectral.gpu.sparse import Rows
+
+    X = _roll(case)
+    index = NeighborSearch(X, case.k).kneighbors(return_distance=False).astype(np.int32)
+    return Rows(standard(X, index, case.q))
+
+
 WORK: dict[str, Callable[[KernelCase], Work]] = {
     "weights": _weights,
     "modified-rows": _rows,
@@ -240,6 +260,7 @@ WORK: dict[str, Callable[[KernelCase], Work]] = {
     "ltsa-rows": _rows,
     "neighbors": _neighbors,
     "filter": _filter,
+    "dissection": _dissection,
 }
 
 
@@ -296,7 +317,11 @@ def _cases() -> list[AnyCase]:
         for n, d, k in ((100_000, 3, 12), (100_000, 50, 15), (70_000, 784, 10))
         for algorithm in ("cupy", "cuml", "cuvs")
     ]
-    cases += [KernelCase("filter", n, 3, 12) for n in (100_000, 1_000_000)]
+    cases += [
+        KernelCase(what, n, 3, 12)
+        for what in ("filter", "dissection")
+        for n in (100_000, 1_000_000)
+    ]
     cases += [
         FitCase(fit("roll-standard", 10_000), targets=close),
         FitCase(
