@@ -148,6 +148,5 @@ def _first_reached(against: csr_array, rows: NDArray[np.integer]) -> NDArray[np.
 def _graph(index: NDArray[np.integer]) -> csr_array:
     """The directed graph's adjacency matrix: an edge from each point to its neighbours."""
     n, k = index.shape
-    return csr_array(
-        (np.ones(n * k, dtype=np.int8), index.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n)
-    )
+    # Float64 is what SciPy's graph algorithms copy everything else to.
+    return csr_array((np.ones(n * k), index.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
