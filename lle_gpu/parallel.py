@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import functools
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import joblib
 from threadpoolctl import ThreadpoolController
 
 from lle_gpu.progress import advance
 
-__all__ = ["chunk_rows", "effective_jobs", "for_each_chunk", "one_blas_thread"]
+__all__ = ["chunk_rows", "effective_jobs", "for_each_chunk", "in_threads", "one_blas_thread"]
+
+Item = TypeVar("Item")
 
 # A chunk's arrays should live in a core's L2 cache (0.5 to 2 MiB on current machines): batched
 # small matrices are read several times.
 CHUNK_BYTES = 1 << 20
+# Between two looks at whether the others have ended, after an interruption.
+WAITING_SECONDS = 1e-3
 
 
 def effective_jobs(n_jobs: int | None) -> int:
@@ -106,19 +113,91 @@ def for_each_chunk(
     jobs = effective_jobs(n_jobs)
     size = min(chunk_rows(bytes_per_row, chunk_bytes), max(1, -(-n // jobs)))
     slices = [slice(low, min(low + size, n)) for low in range(0, n, size)]
+
+    def count(rows: slice) -> None:
+        advance(0 if quiet else rows.stop - rows.start)
+
     with one_blas_thread():
-        if jobs == 1 or len(slices) == 1:
-            for rows in slices:
-                work(rows)
-                advance(0 if quiet else rows.stop - rows.start)
-            return
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = {pool.submit(work, rows): rows for rows in slices}
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    rows = futures[future]
-                    advance(0 if quiet else rows.stop - rows.start)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        in_threads(work, slices, jobs, then=count)
+
+
+def in_threads(
+    work: Callable[[Item], object],
+    items: Sequence[Item],
+    jobs: int,
+    then: Callable[[Item], None] | None = None,
+) -> None:
+    """Call ``work(item)`` for each of the items on up to ``jobs`` threads of its own.
+
+    When it returns or raises, no ``work`` is running: not after an error, which is raised here, and
+    not after Ctrl-C, wherever that strikes. An executor cannot promise it: a signal that interrupts
+    one of its methods between two of its locks leaves threads, and this one, waiting for ever. So
+    what this thread shares with the others are queues and lists, whose operations are not divided.
+
+    Parameters
+    ----------
+    work : callable
+    items : sequence
+    jobs : int
+        With one, or for one item, it is done here.
+    then : callable, optional
+        Called in this thread for each item that is done, in any order.
+    """
+    if jobs == 1 or len(items) <= 1:
+        for item in items:
+            work(item)
+            if then is not None:
+                then(item)
+        return
+    errand = _Errand(work, items)
+    try:
+        for _ in range(min(jobs, len(items))):
+            _thread.start_new_thread(errand.take_part, ())
+        for _ in items:
+            item, error = errand.said.get()
+            if error is not None:
+                raise error
+            if then is not None:
+                then(item)
+    except BaseException:
+        errand.give_up()
+        raise
+
+
+class _Errand(Generic[Item]):
+    """Items to be worked on by whoever takes part."""
+
+    def __init__(self, work: Callable[[Item], object], items: Sequence[Item]) -> None:
+        self._work = work
+        self._todo: SimpleQueue[Item] = SimpleQueue()
+        for item in items:
+            self._todo.put(item)
+        self.said: SimpleQueue[tuple[Item, BaseException | None]] = SimpleQueue()
+        self._entered: list[None] = []
+        self._left: list[None] = []
+        self._given_up = False
+
+    def take_part(self) -> None:
+        """Work until nothing is left to do, and say what is done."""
+        self._entered.append(None)  # who is not in this list by then, sees that it is given up
+        try:
+            while not self._given_up:
+                try:
+                    item = self._todo.get_nowait()
+                except Empty:
+                    return
+                try:
+                    self._work(item)
+                except BaseException as error:
+                    self.said.put((item, error))
+                    return
+                self.said.put((item, None))
+        finally:
+            self._left.append(None)
+
+    def give_up(self) -> None:
+        """Begin no other item, and wait for those that are begun."""
+        self._given_up = True
+        while len(self._left) < len(self._entered):
+            with contextlib.suppress(BaseException):  # the first interruption is on its way already
+                time.sleep(WAITING_SECONDS)

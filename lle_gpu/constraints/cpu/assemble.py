@@ -6,14 +6,13 @@ M (n x n)   F^T F, for the factorisations that need it
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.parallel import effective_jobs, for_each_chunk
+from lle_gpu.parallel import effective_jobs, for_each_chunk, in_threads
 
 __all__ = ["gram", "gram_bytes", "stack"]
 
@@ -103,9 +102,13 @@ def _product(left: csr_array, right: csr_array, jobs: int) -> csr_array:
     if jobs == 1 or left.shape[0] < 4096:
         return left @ right
     bounds = np.linspace(0, left.shape[0], jobs + 1).astype(int)
-    with ThreadPoolExecutor(jobs) as pool:
-        parts = pool.map(lambda pair: left[pair[0] : pair[1]] @ right, pairwise(bounds))
-        return vstack(list(parts), format="csr")
+    parts: list[Any] = [None] * jobs
+
+    def work(number: int) -> None:
+        parts[number] = left[bounds[number] : bounds[number + 1]] @ right
+
+    in_threads(work, range(jobs), jobs)
+    return vstack(parts, format="csr")
 
 
 def _index_type(nonzeros: int, n: int) -> type[np.integer]:

@@ -13,7 +13,6 @@ columns is what the compiler vectorises. (Its in-place kernel, which is private,
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lle_gpu.parallel import effective_jobs
+from lle_gpu.parallel import effective_jobs, in_threads
 
 __all__ = ["Products", "SquareProducts", "row_block"]
 
@@ -43,7 +42,7 @@ class Products:
     M : csr_array of shape (n, n), optional
         F^T F. It is used if it has fewer nonzeros than F and F^T.
     n_jobs : int or None
-        Threads. They last until the ``with`` block ends that this is the context manager of.
+        Threads.
 
     Attributes
     ----------
@@ -69,9 +68,8 @@ class Products:
             self.description, factors = "F and F^T", [F, F.T]
         self.nonzeros = int(sum(factor.nnz for factor in factors))
         self._factors = factors
-        self._pool: ThreadPoolExecutor | None = None
+        self._parts: list[list[tuple[slice, Any]]] = []
         if self._jobs > 1 and self.nonzeros >= THREADED_NONZEROS:
-            self._pool = ThreadPoolExecutor(self._jobs)
             # One thread takes F^T as a view, which scatters: as fast, and no memory. Several need a
             # copy, so that each can gather rows of its own.
             self._parts = [_row_blocks(factor.tocsr(), self._jobs) for factor in factors]
@@ -80,19 +78,18 @@ class Products:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        """Nothing to give back."""
 
     def multiply(self, X: Float) -> Float:
         """M X for X (n, b)."""
         self.columns += X.shape[1]
-        if self._pool is None:
+        if not self._parts:
             for factor in self._factors:
                 X = factor @ X
             return X
         for factor, parts in zip(self._factors, self._parts, strict=True):
             product = np.empty((factor.shape[0], X.shape[1]))
-            list(self._pool.map(_multiply_rows(X, product), parts))
+            in_threads(_multiply_rows(X, product), parts, self._jobs)
             X = product
         return X
 
@@ -106,7 +103,7 @@ class SquareProducts:
     ----------
     B : csr_array of shape (n, n)
     n_jobs : int or None
-        Threads. They last until the ``with`` block ends that this is the context manager of.
+        Threads.
 
     Attributes
     ----------
@@ -120,10 +117,8 @@ class SquareProducts:
     def __init__(self, B: csr_array, *, n_jobs: int | None = None) -> None:
         self.n, self.nonzeros, self.work = int(B.shape[0]), int(B.nnz), 0
         jobs = effective_jobs(n_jobs)
-        self._pool: ThreadPoolExecutor | None = None
-        if jobs > 1 and 2 * self.nonzeros >= THREADED_NONZEROS:
-            self._pool = ThreadPoolExecutor(jobs)
-        count = 1 if self._pool is None else max(jobs, -(-self.n // ROWS_AT_A_TIME))
+        self._jobs = jobs if 2 * self.nonzeros >= THREADED_NONZEROS else 1
+        count = 1 if self._jobs == 1 else max(jobs, -(-self.n // ROWS_AT_A_TIME))
         single = B.astype(np.float32)
         # Blocks in double precision are few: F^T as a view is fast enough for them.
         whole = slice(0, self.n)
@@ -138,8 +133,7 @@ class SquareProducts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        """Nothing to give back."""
 
     def multiply(self, X: Any, then: Callable[[Any, Any], None]) -> None:
         """Give ``then`` rows and (B X)[rows], X (n, b) in C order, for slices that are all rows."""
@@ -157,11 +151,7 @@ class SquareProducts:
             rows, block = part
             then(rows, block @ X)
 
-        if self._pool is None or len(parts) == 1:
-            for part in parts:
-                work(part)
-        else:
-            list(self._pool.map(work, parts))
+        in_threads(work, parts, self._jobs)
 
 
 def _row_blocks(A: csr_array, count: int) -> list[tuple[slice, csr_array]]:
