@@ -239,7 +239,14 @@ def _dissection(case: KernelCase) -> Work:
     # An edge and what is known of its end: for each pivot's search, in numbers for all pivots in
     # each sweep, and twice in each level of cuts.
     moved = edges * (PIVOTS * 8 + SWEEPS * (8 + 4 * PIVOTS) + levels * 2 * 8)
-    return Work(lambda: dissect(B), moved, 2.0 * SWEEPS * PIVOTS * edges, "float32", ours=False)
+
+    def run() -> Any:
+        found = dissect(B)
+        if found is None:
+            raise RuntimeError("there is no dissection of this graph")
+        return found
+
+    return Work(run, moved, 2.0 * SWEEPS * PIVOTS * edges, "float32", ours=False)
 
 
 def _square(case: KernelCase) -> Any:

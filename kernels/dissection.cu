@@ -6,28 +6,32 @@
 //
 //   kernel                computes
 //   spread                depth_{j,p} = level + 1 for what the nodes at `level` of pivot p reach first
-//   choose_coordinate     the p with the largest variance of x_{.,p} over a cell, and that mean, low,
-//                         and 1 / width of a bin, scale
+//   choose_coordinate     the p with the largest variance of x_{.,p} over a cell, and that mean, low_c,
+//                         and 1 / width of a bin, scale_c; scale_c = 0 if all coordinates are equal
 //   sort_into_bins        label_i = 32 c + bin of x_{i,p}: BINS bins within REACH deviations of the
-//                         mean, and one for what lies on either side; and the nodes of each bin
-//   count_crossing        for each cell and each bin, how many edges cross the threshold behind it
-//                         more than the one before
+//                         mean, and one for what lies on either side; the first and the second half
+//                         of the nodes if scale_c = 0. inside_{c,b} is the number of nodes in a bin
+//   count_crossing        crossing_{c,b}: how many edges cross the threshold behind bin b more than
+//                         the one before it
 //   choose_threshold      limit_c = 32 c + the bin behind which the cell is cut: the least
 //                         (crossing + 1/2) / (nodes of the smaller half)^1/2
 //   open_degrees          edges of node i that cross its cell's limit and have no end in the cover
 //   join_cover            takes i into it if that is more than at the other end of each such edge
 //
-//   x (n, PIVOTS) float; depth (n, PIVOTS), queue (n PIVOTS), label, degree (n) int; covered (n)
-//   signed char; first, neighbors, nodes, start, size, limit as in the Python that launches them
+//   first (n + 1) long long; neighbors int; nodes, and cell, the cell of each, int
+//   depth (n, PIVOTS), queue (n PIVOTS), begin, found (levels) int; x (n, PIVOTS) float
+//   start, size, widest, limit (m) int; low, scale (m) float; inside, crossing (m, SLOTS) int
+//   label, degree (n) int; covered (n) signed char, 0 or 1
 //
 // The separator is a vertex cover of the edges that cross: rounds of open_degrees and join_cover,
 // until no edge is open. The priorities (degree, then the node's hash) are all different, so each
-// round covers an edge in every cell that has one; it takes 8 to 16 rounds, and the covers have 1 %
-// more nodes than the least ones, which the CPU takes from a maximum matching.
+// round covers an edge in every cell that has one; it takes 8 to 16 rounds, and the covers have some
+// percent more nodes than the least ones, which the CPU takes from a maximum matching.
 //
 // Threads: LANES neighbouring ones for a queue's entry or a node, which share its neighbours; a warp
 // for a cell's coordinate, whose lane 16 h + p sums every other sample of pivot p; one for a cell's
-// threshold. Atomics are on integers alone, and what they fill is read as counts or as a set, so the
+// threshold. A hub keeps its lanes busy while the others wait: it is among the first in a separator,
+// and then no longer looked at. Atomics are on integers alone, and what they fill is read as counts or as a set, so the
 // same graph gives the same order. Shared memory: none.
 //
 // Floor: a level of the search reads its nodes' neighbours once; a level of cuts reads all edges
@@ -45,25 +49,28 @@ constexpr int PIVOTS = 16;
 constexpr int LANES = 8;
 constexpr int SLOTS = 32;  // labels of a cell
 constexpr int FAR = 0x7fffffff;
+constexpr float SAME = 1e-6f;  // relative deviation of coordinates that are equal
 
 // This thread's place among those that work on items of LANES threads each.
-__device__ __forceinline__ int item_of_lanes() {
-  return int((blockIdx.x * (long long)blockDim.x + threadIdx.x) / LANES);
+__device__ __forceinline__ long long item_of_lanes() {
+  return (blockIdx.x * (long long)blockDim.x + threadIdx.x) / LANES;
 }
 
 // found_l entries (i PIVOTS + p: node i, pivot p) of the queue have depth l, from begin_l on.
 __global__ void __launch_bounds__(256)
 spread(const long long* __restrict__ first, const int* __restrict__ neighbors, int level,
-       int* __restrict__ depth, int* queue, int* begin, int* found) {
+       int* depth, int* queue, int* begin, int* found) {
   const int low = begin[level], size = found[level], next = low + size;
-  const int lane = threadIdx.x % LANES, items = int(gridDim.x * blockDim.x) / LANES;
+  const int lane = threadIdx.x % LANES;
+  const long long items = gridDim.x * (long long)blockDim.x / LANES;
   if (blockIdx.x == 0 && threadIdx.x == 0) begin[level + 1] = next;
-  for (int q = item_of_lanes(); q < size; q += items) {
+  for (long long q = item_of_lanes(); q < size; q += items) {
     const int entry = queue[low + q], node = entry / PIVOTS, pivot = entry % PIVOTS;
     const long long end = first[node + 1];
     for (long long e = first[node] + lane; e < end; e += LANES) {
       const int other = neighbors[e] * PIVOTS + pivot;
-      if (atomicCAS(depth + other, FAR, level + 1) == FAR)
+      // Nearly all have been reached already, and loads are cheaper than atomics.
+      if (racing_load(depth + other) == FAR && atomicCAS(depth + other, FAR, level + 1) == FAR)
         queue[next + atomicAdd(found + level + 1, 1)] = other;
     }
   }
@@ -77,12 +84,12 @@ choose_coordinate(const float* __restrict__ x, const int* __restrict__ nodes,
   const int c = int((blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32);
   if (c >= n_cells) return;  // the whole warp
   const int lane = threadIdx.x % 32, p = lane % PIVOTS;
-  const int n = size[c], samples = min(n, most_samples);
-  const float shift = x[(long long)nodes[start[c]] * PIVOTS + p];
+  const int samples = min(size[c], most_samples), stride = size[c] / samples;
+  const int* const sampled = nodes + start[c];
+  const float shift = x[(long long)sampled[0] * PIVOTS + p];
   float sum = 0, squares = 0;
   for (int t = lane / PIVOTS; t < samples; t += 32 / PIVOTS) {
-    const int node = nodes[start[c] + int((long long)t * n / samples)];
-    const float value = x[(long long)node * PIVOTS + p] - shift;
+    const float value = x[(long long)sampled[t * stride] * PIVOTS + p] - shift;
     sum += value;
     squares = fmaf(value, value, squares);
   }
@@ -104,20 +111,22 @@ choose_coordinate(const float* __restrict__ x, const int* __restrict__ nodes,
   if (lane > 0) return;
   widest[c] = best;
   low[c] = mean;
-  // A cell whose coordinates are all the same has one bin, and is not cut.
-  scale[c] = bins_per_deviation / sqrtf(fmaxf(variance, 1e-12f));
+  const float rounding = SAME * fmaxf(1.0f, fabsf(mean));
+  scale[c] = variance > rounding * rounding ? bins_per_deviation * rsqrtf(variance) : 0.0f;
 }
 
 __global__ void __launch_bounds__(256)
 sort_into_bins(const float* __restrict__ x, const int* __restrict__ nodes,
-               const int* __restrict__ cell, const int* __restrict__ widest,
+               const int* __restrict__ cell, const int* __restrict__ start,
+               const int* __restrict__ size, const int* __restrict__ widest,
                const float* __restrict__ low, const float* __restrict__ scale, int n, int bins,
                int* __restrict__ label, int* inside) {
   const int q = int(blockIdx.x * (long long)blockDim.x + threadIdx.x);
   int mine = -1;
   if (q < n) {
     const int c = cell[q], i = nodes[q];
-    const float value = (x[(long long)i * PIVOTS + widest[c]] - low[c]) * scale[c];
+    float value = (x[(long long)i * PIVOTS + widest[c]] - low[c]) * scale[c];
+    if (scale[c] == 0.0f && q - start[c] < size[c] / 2) value = -1.0f;
     mine = c * SLOTS + int(fminf(fmaxf(value + (1 + bins / 2), 0.0f), bins + 1.0f));
     label[i] = mine;
   }
@@ -130,7 +139,7 @@ sort_into_bins(const float* __restrict__ x, const int* __restrict__ nodes,
 __global__ void __launch_bounds__(256)
 count_crossing(const long long* __restrict__ first, const int* __restrict__ neighbors,
                const int* __restrict__ nodes, const int* __restrict__ label, int n, int* crossing) {
-  const int q = item_of_lanes();
+  const long long q = item_of_lanes();
   if (q >= n) return;
   const int i = nodes[q], mine = label[i];
   const long long end = first[i + 1];
@@ -174,7 +183,7 @@ open_degrees(const long long* __restrict__ first, const int* __restrict__ neighb
              const int* __restrict__ nodes, const int* __restrict__ label,
              const int* __restrict__ limit, const signed char* __restrict__ covered, int n,
              int* __restrict__ degree) {
-  const int q = item_of_lanes();
+  const long long q = item_of_lanes();
   int open = 0, i = -1;
   if (q < n) {
     i = nodes[q];
@@ -198,7 +207,7 @@ join_cover(const long long* __restrict__ first, const int* __restrict__ neighbor
            const int* __restrict__ nodes, const int* __restrict__ label,
            const int* __restrict__ limit, const int* __restrict__ degree, int n,
            signed char* __restrict__ covered) {
-  const int q = item_of_lanes();
+  const long long q = item_of_lanes();
   int i = -1, open = 0, beaten = 0;
   if (q < n) {
     i = nodes[q];

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.memory import DISSECTION, FIXED, davidson_bytes, filter_bytes, iteration_bytes
+from lle_gpu.memory import FIXED, davidson_bytes, filter_bytes, iteration_bytes
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.spectral.chebyshev import predict_cost
 from lle_gpu.spectral.choice import Cost
@@ -184,7 +184,8 @@ class Problem:
         To predict it takes memory, too: M, and the graph's arrays while it is dissected.
         """
         matrix = 0 if self.square else 12 * self.matrix_nonzeros
-        looking = self.held + max(self.forming, matrix + DISSECTION * self.matrix_nonzeros)
+        ordering = self.tools.analysis_bytes(self.matrix_nonzeros, self.n, self.square)
+        looking = self.held + max(self.forming, matrix + ordering)
         cost = Cost(
             float("inf"), looking, "the order of elimination alone", self.tools.free_for_factors
         )

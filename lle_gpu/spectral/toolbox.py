@@ -107,6 +107,8 @@ class Toolbox:
         (square F, n_jobs) -> its :class:`lle_gpu.spectral.davidson.SquareProducts`, a context.
     analyse : callable
         (square F or M, square) -> :class:`Analysis`.
+    analysis_bytes : callable
+        (its nonzeros, n, square) -> bytes at the peak of that, beside the matrix.
     inverse : callable
         (square F or M, its analysis, square, n_jobs) -> :class:`Inverse`.
     dense : callable
@@ -136,6 +138,7 @@ class Toolbox:
     products: Callable[..., Any]
     square_products: Callable[..., Any]
     analyse: Callable[[Any, bool], Analysis]
+    analysis_bytes: Callable[[int, int, bool], int]
     inverse: Callable[[Any, Any, bool, int | None], Any]
     dense: Callable[[Any, float, int], tuple[Float, Float]]
     normals: Callable[[Any], Any]

@@ -211,6 +211,8 @@ static inline T atomicCAS(T* p, emu_same<T> compare, emu_same<T> v) {
   return emu_update(p, [compare, v](T a) { return a == compare ? v : a; });
 }
 
+static inline int racing_load(const int* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+
 // ---- arithmetic and loads ----
 template <class A, class B>
 static constexpr std::common_type_t<A, B> min(A a, B b) {

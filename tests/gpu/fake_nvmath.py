@@ -14,6 +14,8 @@ Faults can be asked for:
     cannot plan        an error in plan
     no foreign orders  an error in plan where an order that is not its own was given
     inaccurate in foreign orders
+    orders inverted    an order that is not its own is taken for its inverse
+    orders inverted, as memory tells
     cannot solve       an error in the third solve of a solver
     no memory          an error in factorize, as cuDSS says it
     unlike orders      rows and columns are permuted in different ways
@@ -180,9 +182,12 @@ def install(monkeypatch, cupy, *faults):
             estimates = np.zeros((), dtype).view(np.recarray)
             estimates.permanent_device_memory = 40 * 8 * self.a.nnz
             estimates.peak_device_memory = 80 * 8 * self.a.nnz
+            if "orders inverted, as memory tells" in faults and self.foreign:
+                estimates.peak_device_memory = 1 << 40
             n = self.a.shape[0]
             # Its own order has one part, and no separators.
-            self.order = self.given.get("USER_PERM", np.arange(n, dtype=np.int32)[::-1].copy())
+            own = splu(abs(matrix) + n * csc_array(np.eye(n)), permc_spec="MMD_AT_PLUS_A").perm_c
+            self.order = self.given.get("USER_PERM", np.argsort(own).astype(np.int32))
             self.tree = np.zeros(2**self.plan_config.nd_min_levels - 1, np.int32)
             self.tree[0] = n
             if self.given:
@@ -202,7 +207,11 @@ def install(monkeypatch, cupy, *faults):
             assert self.state in ("planned", "factorized"), "factorize before plan"
             if "no memory" in faults:
                 raise cuDSSError("ALLOC_FAILED")
-            self.lu = splu(self._matrix(), permc_spec="MMD_AT_PLUS_A")
+            turned = "orders inverted" in faults and self.foreign
+            self.rows = np.argsort(self.order) if turned else self.order
+            matrix = self._matrix()[self.rows][:, self.rows]
+            options = {"SymmetricMode": True, "DiagPivotThresh": 0.1}
+            self.lu = splu(csc_array(matrix), permc_spec="NATURAL", options=options)
             self._take(8 * int(self.lu.nnz))
             self.state = "factorized"
             of_thread.size_written[0] = 0
@@ -219,7 +228,8 @@ def install(monkeypatch, cupy, *faults):
                 raise RuntimeError("EXECUTION_FAILED")
             if self.deterministic and self.b.shape[1] > 1:  # seen on a device, cuDSS 0.8
                 raise cuDSSError("NOT_SUPPORTED")
-            x = self.lu.solve(np.asfortranarray(self.b._array))
+            x = np.empty(self.b.shape, order="F")
+            x[self.rows] = self.lu.solve(np.asfortranarray(self.b._array[self.rows]))
             if "inaccurate" in faults or (
                 "inaccurate in foreign orders" in faults and self.foreign
             ):

@@ -125,7 +125,8 @@ class TestSteps:
         i, j = i[once], j[once]
         for c in range(m):
             of_c = nodes[cell == c]
-            sample = of_c[np.arange(min(len(of_c), 256)) * len(of_c) // min(len(of_c), 256)]
+            samples = min(len(of_c), on_cpu.SAMPLE)
+            sample = of_c[np.arange(samples) * (len(of_c) // samples)]
             widest = x[sample].astype(float).var(axis=0).argmax()
             mean, deviation = x[sample, widest].mean(), max(x[sample, widest].std(), 1e-6)
             width = 2 * on_cpu.REACH * deviation / on_cpu.BINS
@@ -142,6 +143,17 @@ class TestSteps:
             chosen = costs[limit[c] % ordering.SLOTS]
             assert limit[c] // ordering.SLOTS == c
             assert chosen == np.inf == costs.min() or chosen <= costs.min() * (1 + 1e-6)
+
+    def test_of_equal_coordinates_half_the_nodes_are_cut_off(self, gpu):
+        cp, n = gpu.cupy, 90
+        graph = ordering._graph(rows_of(cp, neighbors(cloud(n, 2), 4)))
+        x = cp.asarray(np.full((n, ordering.PIVOTS), 7.3, np.float32))
+        size = np.array([60, 30])
+        cell = np.repeat([0, 1], size).astype(np.int32)
+        nodes, label = cp.arange(n, dtype=np.int32), cp.full(n, -1, dtype=np.int32)
+        limit = ordering._limits(graph, x, nodes, cp.asarray(cell), size, label)
+        above = gpu.to_numpy(label) > gpu.to_numpy(limit)[cell]
+        assert_array_equal(above, np.r_[np.arange(60) >= 30, np.arange(30) >= 15])
 
     @pytest.mark.parametrize("k", [1, 4, 12])
     def test_the_cover_touches_every_crossing_edge(self, gpu, k):
@@ -168,7 +180,7 @@ class TestSteps:
         assert not covered[cell < 0].any()
         above = bins[i] > 12
         least = on_cpu._vertex_cover(np.where(above, i, j), np.where(above, j, i))
-        assert len(least) <= covered.sum() <= 1.15 * len(least)
+        assert len(least) <= covered.sum() <= 1.1 * len(least)
 
 
 GRAPHS = {
@@ -204,8 +216,11 @@ class TestDissection:
             touched = np.unique(ends[:, inside & (low != high)])
             assert separator == np.count_nonzero((stop <= touched) & (touched < stop + separator))
         order = cudss.Order.of(found)
-        assert order.tree.dtype == order.permutation.dtype == np.int32
-        check_order(pattern(index), order.permutation, order.tree)
+        assert (order is None) == (graph == "one")
+        if order is not None:
+            assert order.tree.dtype == order.permutation.dtype == np.int32
+            assert order.tree[: (len(order.tree) + 1) // 2].min() > 0
+            check_order(pattern(index), order.permutation, order.tree)
 
     @pytest.mark.parametrize("graph", ["roll", "cube", "curve", "random"])
     def test_fill_and_what_is_said_of_it(self, gpu_once, graph):
@@ -243,9 +258,47 @@ class TestDissection:
         assert_array_equal(orders[0], orders[1])
         assert_array_equal(orders[0], orders[2])
 
-    def test_of_two_pieces_there_is_none(self, gpu):
-        X = np.concatenate([cloud(30, 2), cloud(30, 2) + 100])
-        assert ordering.dissect(rows_of(gpu.cupy, neighbors(X))) is None
+    @pytest.mark.parametrize("data", ["two halves", "many pieces", "loners", "star", "clique"])
+    def test_graphs_that_fall_apart_and_dense_ones(self, gpu, data):
+        """The order is good, and what is said of its fill is no guess at the densest."""
+        n = 240
+        if data == "two halves":
+            A = pattern(neighbors(np.concatenate([cloud(120, 2), cloud(120, 2) + 100]), 6))
+        elif data == "many pieces":
+            A = pattern(np.arange(n, dtype=np.int32).reshape(-1, 4).repeat(4, axis=0))
+        elif data == "loners":
+            A = path(n).tolil()
+            A[40:] = 0
+            A = csr_array(A)
+        elif data == "star":
+            A = csr_array((np.ones(n - 1), (np.zeros(n - 1, int), np.arange(1, n))), shape=(n, n))
+        else:
+            A = csr_array(np.ones((n, n)))
+        A = csr_array(A + A.T)
+        found = ordering.dissect(as_csr(gpu.cupy, A))
+        order = cudss.Order.of(found)
+        if data in ("star", "clique"):  # whose first separator has one whole half
+            assert order is None
+        else:
+            check_order(A, order.permutation, order.tree)
+        lu = splu(
+            (on_cpu.permuted(A, found.order) + 2 * n * csr_array(np.eye(n))).tocsc(),
+            permc_spec="NATURAL",
+            options={"SymmetricMode": True},
+        )
+        for estimate in (found.estimate(), on_cpu.dissect(A).estimate()):
+            assert lu.nnz / 3 <= estimate.nonzeros <= 3 * lu.nnz + 8 * n
+
+    def test_pieces_are_far_from_each_other(self, gpu):
+        """As the search has them: every pivot tells any two apart, as long as they are few."""
+        cp = gpu.cupy
+        X = np.concatenate([cloud(40, 2) + 100 * piece for piece in range(3)])
+        depth = gpu.to_numpy(ordering._depths(*ordering._graph(rows_of(cp, neighbors(X, 6)))))
+        depth = depth.reshape(3, 40, ordering.PIVOTS)
+        ends = np.sort(np.stack([depth.min(axis=1), depth.max(axis=1)]), axis=0)
+        for p in range(ordering.PIVOTS):
+            low, high = ends[:, np.argsort(ends[0, :, p]), p]
+            assert (high[:-1] < low[1:]).all()
 
     def test_nor_of_what_is_too_long(self, gpu, monkeypatch):
         A = path(150)
@@ -272,4 +325,5 @@ def test_the_sources_numbers_are_pythons():
     text = source_text(ordering.SOURCE)
     for name in ("PIVOTS", "LANES", "SLOTS"):
         assert f"constexpr int {name} = {getattr(ordering, name)};" in text
+    assert f"constexpr float SAME = {on_cpu.SAME:.0e}".replace("e-06", "e-6f") in text
     assert on_cpu.BINS + 2 <= ordering.SLOTS

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from lle_gpu.constraints.cpu.assemble import gram, gram_bytes, stack
-from lle_gpu.memory import available_memory
+from lle_gpu.memory import DISSECTION, available_memory
 from lle_gpu.spectral import refinement, solve
 from lle_gpu.spectral.chebyshev import BASIS_BYTES
 from lle_gpu.spectral.cpu.certify import norm_estimate, normal_product, rayleigh_ritz
@@ -27,6 +27,10 @@ __all__ = ["TOOLS", "bottom_vectors", "refine"]
 # multiplication. By SuperLU, and by MKL on two threads.
 SPEEDS = Speeds(factor=6e9, solve=2.5e9, product=3e-10, cheap=2.0)
 MKL_SPEEDS = replace(SPEEDS, factor=2.5e10, solve=7e9)
+
+
+def _analysis_bytes(nonzeros: int, n: int, square: bool) -> int:
+    return DISSECTION * nonzeros
 
 
 def _analyse(A: csr_array, square: bool) -> Elimination:
@@ -62,6 +66,7 @@ TOOLS = Toolbox(
     products=_products,
     square_products=_square_products,
     analyse=_analyse,
+    analysis_bytes=_analysis_bytes,
     inverse=_inverse,
     dense=dense_bottom_vectors,
     normals=_random,

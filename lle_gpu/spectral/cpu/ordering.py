@@ -63,6 +63,8 @@ REACH = 0.5
 BINS = 24
 # Cells of so few nodes are not cut any further.
 LEAF = 8
+# Coordinates that deviate no more from their mean, in parts of it, are equal.
+SAME = 1e-6
 # Nodes of a cell that mean and variance are taken from.
 SAMPLE = 256
 # Mean size of a search's levels from which nested dissection beats minimum degree.
@@ -296,10 +298,14 @@ def _bins(coordinates: NDArray[np.float32], nodes: Int, cell: Int, size: Int) ->
             var = np.add.reduceat(x * x, start) / size
         wider = var > variance
         mean[wider], variance[wider], widest[wider] = mu[wider], var[wider], j
-    # A cell whose coordinates are all the same has one bin, no cut, and becomes a leaf.
-    scale = BINS / (2 * REACH * np.sqrt(np.maximum(variance, 1e-12)))
-    x = coordinates[widest[cell], nodes]
-    return np.clip((x - mean[cell]) * scale[cell] + (1 + BINS / 2), 0, BINS + 1).astype(np.int8)
+    is_flat = variance <= (SAME * np.maximum(1.0, np.abs(mean))) ** 2
+    scale = BINS / (2 * REACH * np.sqrt(np.where(is_flat, 1.0, variance)))
+    x = (coordinates[widest[cell], nodes] - mean[cell]) * scale[cell]
+    if is_flat.any():
+        # Of equal coordinates, the first half of the nodes and the second.
+        is_second = np.arange(len(nodes)) - start[cell] >= size[cell] // 2
+        x = np.where(is_flat[cell], np.where(is_second, 0.0, -1.0), x)
+    return np.clip(x + (1 + BINS / 2), 0, BINS + 1).astype(np.int8)
 
 
 def _thresholds(bins: Int, cell: Int, size: Int, i: Int, j: Int, edge_cell: Int) -> Int:

@@ -19,7 +19,7 @@ from lle_gpu.spectral.gpu.certify import norm_estimate, normal_product, rayleigh
 from lle_gpu.spectral.gpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.gpu.normals import Normals
 from lle_gpu.spectral.gpu.products import Products, SquareProducts
-from lle_gpu.spectral.gpu.shift_invert import analyse, inverse
+from lle_gpu.spectral.gpu.shift_invert import analyse, analysis_bytes, inverse
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
 from lle_gpu.spectral.toolbox import Speeds, Toolbox
 
@@ -73,6 +73,7 @@ TOOLS = Toolbox(
     products=_products,
     square_products=_square_products,
     analyse=analyse,
+    analysis_bytes=analysis_bytes,
     inverse=inverse,
     dense=dense_bottom_vectors,
     normals=Normals,

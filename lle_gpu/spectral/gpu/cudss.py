@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import is_out_of_memory, release_unused, says_out_of_memory
+from lle_gpu.memory import readable
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu.factorisation import BACKWARD_ERROR
 from lle_gpu.spectral.cpu.ordering import Dissection, FillEstimate
@@ -55,8 +56,13 @@ BYTES_PER_NONZERO = 12.0
 # the stage "factor" in benchmarks/results/h200-2026-11-28.json, on 16 cores: 0.7 s for M of 100,000
 # points, 0.4 and 5 s for B of 100,000 and a million.
 ORDERING_SECONDS = {False: 1.5e-7, True: 3e-7}
-# Of planning in an order that is given: 0.35 s on an H200 for the B^T of a million points.
+# Of planning in an order that is given: estimates.
 PLANNING_SECONDS = {False: 3e-8, True: 6e-8}
+# In an order that is given, factors may have so many times the nonzeros that are predicted, and the
+# peak of their memory so many times the bytes of these, or what is little anyway. Predictions are
+# right within a third, and the peak in h200-2026-11-28.json is 2 to 4 times the factors. More means
+# that cuDSS has taken the order for something else.
+MOST_FILL, MOST_BYTES, LITTLE_BYTES = 3.0, 100.0, 1 << 28
 # Its tree of separators has 2^levels - 1 nodes; it gives the tree to who names that size exactly.
 MOST_LEVELS = 24
 # Of the trees that we give: cuDSS's default, or fewer where parts would have fewer nodes than this.
@@ -133,10 +139,13 @@ class Order:
         separators, level by level from the lowest one, the whole graph's at the end. So METIS has
         them (``METIS_NodeNDP``), by which cuDSS orders; that its own trees are like that, a test on
         a device checks.
+    nonzeros : float
+        Of L + U, as predicted; infinite if the order is cuDSS's own.
     """
 
     permutation: NDArray[np.int32]
     tree: NDArray[np.int32]
+    nonzeros: float = float("inf")
 
     @property
     def levels(self) -> int:
@@ -144,26 +153,37 @@ class Order:
         return (len(self.tree) + 1).bit_length() - 1
 
     @classmethod
-    def of(cls, dissection: Dissection) -> Order:
-        """That of a nested dissection."""
+    def of(cls, dissection: Dissection) -> Order | None:
+        """That of a nested dissection; None if that does not cut the graph into two at least.
+
+        The tree goes as far down as all parts have nodes.
+        """
         n = len(dissection.order)
         levels = min(max(int(np.log2(n / PART_NODES)) + 1, 2), TREE_LEVELS)
         # Parents come first, level by level, and of few cells the upper part of the tree is made.
         upper = dissection.cells[: 2 ** (levels - 1)].tolist()
         cut = {(start, sum(parts)): parts for start, *parts in upper}
-        cells, separators = [(0, n)], []
-        for _ in range(levels - 1):
-            halves, sizes = [], []
-            for start, size in cells:
-                # What was not cut any further is a left half, of a right one without nodes.
-                left, right, separator = cut.get((start, size), (size, 0, 0))
-                halves += [(start, left), (start + left, right)]
-                sizes.append(separator)
-            cells = halves
-            separators.append(sizes)
+        cells = [(0, n)]
+        separators: list[list[int]] = []
+        while len(separators) < levels - 1 and all(
+            cell in cut and min(cut[cell][:2]) > 0 for cell in cells
+        ):
+            separators.append([cut[cell][2] for cell in cells])
+            cells = [
+                half
+                for start, size in cells
+                for left, right, _ in [cut[start, size]]
+                for half in [(start, left), (start + left, right)]
+            ]
+        if not separators:
+            return None
         parts = [size for _, size in cells]
         tree = parts + [size for sizes in reversed(separators) for size in sizes]
-        return cls(dissection.order.astype(np.int32), np.array(tree, dtype=np.int32))
+        return cls(
+            dissection.order.astype(np.int32),
+            np.array(tree, dtype=np.int32),
+            dissection.estimate().nonzeros,
+        )
 
 
 class Factors:
@@ -231,7 +251,13 @@ class Factors:
                 _give_order(self._solver, self.order)
             plan = self._solver.plan()
             self.peak_bytes = int(plan.memory_estimates.peak_device_memory)
-            self.order = self.order or _order_of(self._solver, plan)
+        if self.order is None:
+            self.order = _order_of(self._solver, plan)
+        elif self.peak_bytes > max(MOST_BYTES * self.order.nonzeros, LITTLE_BYTES):
+            raise CudssError(
+                f"planning: {readable(self.peak_bytes)} in an order that should leave "
+                f"{self.order.nonzeros:.2g} nonzeros"
+            )
 
     def factor(self, shift: float) -> float:
         """Factor A + delta I, delta = shift ||A||_max or, where need be, a hundred times that.
@@ -244,7 +270,7 @@ class Factors:
         Raises
         ------
         CudssError
-            If no solution is right.
+            If no solution is right, or an order that was given leaves far more than predicted.
         """
         scale = self._A.largest()
         for kind, times in ATTEMPTS[self.kind]:
@@ -253,6 +279,12 @@ class Factors:
                 self._plan()
             delta = times * shift * scale
             self.backward_error, reason = self._attempt(delta)
+            nonzeros = self.fill * self._n
+            if self.order is not None and nonzeros > MOST_FILL * self.order.nonzeros:
+                raise CudssError(
+                    f"{nonzeros:.2g} nonzeros in an order that should leave "
+                    f"{self.order.nonzeros:.2g}"
+                )
             if self.backward_error <= BACKWARD_ERROR:
                 return delta
             note(f"cuDSS, {kind}, delta = {delta:.1e}: {reason}")

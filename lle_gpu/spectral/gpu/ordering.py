@@ -8,8 +8,9 @@ device does other things well:
                 step of the search is a launch, and there are as many as the graph is wide
     separator   a vertex cover by rounds of local maxima, instead of a least one from a matching
 
-The fill is the same within a few percent. There is no dissection (None) of a graph in pieces,
-whose nodes the search does not all reach, nor of one that is longer than MOST_STEPS.
+The fill is the same within a few percent. A graph in pieces is searched again, from nodes that the
+last search has not reached; those that are left after SEARCHES of them, in small pieces, have one
+coordinate. There is no dissection (None) of a graph that is longer than MOST_STEPS.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ FAR = np.iinfo(np.int32).max
 SEED = 0
 # Steps of the search between two looks at whether it has ended, and the most of them.
 STEPS, MOST_STEPS = 32, 1 << 15
+# Searches, in graphs of several pieces.
+SEARCHES = 8
 # Entries that a step of the search has threads for: more of them are taken in turn.
-MOST_ENTRIES = 1 << 14
+MOST_ENTRIES = 1 << 15
 # Rounds of the cover between two looks at which nodes still have open edges.
 ROUNDS = 4
 
@@ -138,27 +141,51 @@ def _graph(A: Rows | Csr) -> tuple[Any, Any]:
 
 
 def _depths(first: Any, neighbors: Any) -> Any:
-    """Distances in edges (n, PIVOTS) from random nodes; None if some nodes have none."""
+    """Distances in edges (n, PIVOTS), int32, from random nodes; None if they are too long.
+
+    In a piece of the graph that a pivot's search does not reach, it is gone on with from another
+    node, as if that were one step farther than all before: pieces are far from each other.
+    """
     cp = cupy()
     n = len(first) - 1
-    pivots = np.random.default_rng(SEED).integers(n, size=PIVOTS)
-    sources = cp.asarray((pivots * PIVOTS + np.arange(PIVOTS)).astype(np.int32))
+    random = np.random.default_rng(SEED)
+    pivots = cp.asarray(random.integers(n, size=PIVOTS).astype(np.int32))
+    entries = pivots * PIVOTS + cp.arange(PIVOTS, dtype=np.int32)
     depth = cp.full(n * PIVOTS, FAR, dtype=np.int32)
-    depth[sources] = 0
     queue = cp.empty(n * PIVOTS, dtype=np.int32)
-    queue[:PIVOTS] = sources
-    begin = cp.zeros(MOST_STEPS + STEPS, dtype=np.int32)
-    found = cp.zeros(MOST_STEPS + STEPS, dtype=np.int32)
-    found[0] = PIVOTS
+    # Of each level: where in the queue it begins, and how many entries it has.
+    begin = cp.zeros(MOST_STEPS + 1, dtype=np.int32)
+    found = cp.zeros_like(begin)
     step = kernel(SOURCE, "spread")
     geometry = _lanes_per(min(n * PIVOTS, MOST_ENTRIES))
-    for low in range(0, MOST_STEPS - STEPS, STEPS):
-        for level in range(low, low + STEPS):
-            arguments = first, neighbors, np.int32(level), depth, queue, begin, found
-            step(geometry.grid, geometry.block, arguments)
-        if int(found[low + STEPS]) == 0:
-            return depth if int(found.sum()) == n * PIVOTS else None
-    return None
+    level = 0
+    for _ in range(SEARCHES):
+        n_found = int(begin[level])
+        depth[entries] = level
+        queue[n_found : n_found + len(entries)] = entries
+        found[level] = len(entries)
+        while int(found[level]):
+            if level + STEPS > MOST_STEPS:
+                return None
+            for _ in range(STEPS):
+                arguments = first, neighbors, np.int32(level), depth, queue, begin, found
+                step(geometry.grid, geometry.block, arguments)
+                level += 1
+        if int(begin[level]) == n * PIVOTS:
+            break
+        entries = _unreached(depth.reshape(n, PIVOTS), random)
+    return cp.minimum(depth, level)
+
+
+def _unreached(depth: Any, random: np.random.Generator) -> Any:
+    """For each pivot a random one of the nodes (n, PIVOTS) that it has not reached: entries."""
+    cp = cupy()
+    n = len(depth)
+    numbers = cp.arange(PIVOTS, dtype=np.int32)
+    drawn = cp.asarray(random.permutation(n).astype(np.int32))[:, None]
+    lots = cp.where(depth == FAR, (drawn + numbers * (n // PIVOTS)) % n, -1)
+    drawn = lots.argmax(axis=0)
+    return (drawn * PIVOTS + numbers)[lots.max(axis=0) >= 0].astype(np.int32)
 
 
 def _smoothed(depth: Any, first: Any, neighbors: Any) -> Any:
@@ -168,17 +195,34 @@ def _smoothed(depth: Any, first: Any, neighbors: Any) -> Any:
     """
     cp = cupy()
     n = len(first) - 1
-    share = (1.0 / cp.maximum(first[1:] - first[:-1], 1)).astype(np.float32)
-    owner = cp.searchsorted(first[1:], cp.arange(neighbors.size), side="right")
-    mean = Csr(share[owner], neighbors, first, (n, n))
+    degree = cp.maximum(first[1:] - first[:-1], 1).astype(np.float32)[:, None]
+    adjacency = Csr(cp.ones(neighbors.size, dtype=np.float32), neighbors, first, (n, n))
     x = depth.reshape(n, PIVOTS).astype(np.float32)
     for _ in range(SWEEPS):
-        x = mean.multiply(x)
+        x = adjacency.multiply(x)
+        x /= degree
     return x
 
 
 def _limits(graph: tuple[Any, Any], x: Any, nodes: Any, cell: Any, size: Any, label: Any) -> Any:
-    """Label the cells' nodes by their bins; the last label of each cell's left half (m,)."""
+    """Find where the cells are cut.
+
+    Parameters
+    ----------
+    graph : (first, neighbors)
+    x : array of shape (n, PIVOTS), float32
+    nodes, cell : arrays, int32
+        The cells' nodes, cell by cell, and the cell of each.
+    size : ndarray of shape (m,)
+        The cells' sizes.
+    label : array of shape (n,), int32
+        Is written: cell and bin of each of the nodes.
+
+    Returns
+    -------
+    array of shape (m,), int32
+        The last label of each cell's left half.
+    """
     cp = cupy()
     m, n = len(size), np.int32(len(nodes))
     start = cp.asarray((np.cumsum(size) - size).astype(np.int32))
@@ -191,7 +235,8 @@ def _limits(graph: tuple[Any, Any], x: Any, nodes: Any, cell: Any, size: Any, la
     crossing = cp.zeros(m * SLOTS, dtype=np.int32)
     bins = np.int32(BINS)
     by_node = thread_per_item(len(nodes))
-    _launch("sort_into_bins", by_node, x, nodes, cell, widest, low, scale, n, bins, label, inside)
+    drawn = cell, start, sizes, widest, low, scale, n, bins
+    _launch("sort_into_bins", by_node, x, nodes, *drawn, label, inside)
     _launch("count_crossing", _lanes_per(len(nodes)), *graph, nodes, label, n, crossing)
     limit = cp.empty(m, dtype=np.int32)
     counts = inside, crossing, sizes, np.int32(m), bins
@@ -202,7 +247,11 @@ def _limits(graph: tuple[Any, Any], x: Any, nodes: Any, cell: Any, size: Any, la
 def _cover(
     graph: tuple[Any, Any], nodes: Any, label: Any, limit: Any, degree: Any, covered: Any
 ) -> None:
-    """Mark a set of nodes that touches every edge across a limit."""
+    """Mark a set of nodes that touches every edge across a limit, in ``covered``.
+
+    ``nodes``, ``label`` and ``limit`` are those of :func:`_limits`. ``degree`` (n,), int32, and
+    ``covered`` (n,), int8, are zero for all of the nodes.
+    """
     cp = cupy()
     rounds = 1  # first find out who has such edges at all
     while len(nodes):

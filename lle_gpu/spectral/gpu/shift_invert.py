@@ -8,7 +8,7 @@ The factors come from one of two providers:
 
 :func:`analyse` predicts what either will take. For cuDSS it dissects the graph, on the device
 (:mod:`lle_gpu.spectral.gpu.ordering`): that tells the fill, and is the order that cuDSS then takes,
-which would search ten times as long for one. Where it cannot be dissected, or cuDSS cannot use the
+which would search long for one on the host. Where it cannot be dissected, or cuDSS cannot use the
 order, cuDSS searches. Where cuDSS fails, the host is tried, and that is told in the inverse's
 description. Where cuDSS runs out of memory, that is an error, which the device's other solver
 answers: the host would take long over factors of that size.
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import is_out_of_memory, release_unused
-from lle_gpu.memory import readable
+from lle_gpu.memory import DISSECTION, readable
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu import shift_invert as cpu
 from lle_gpu.spectral.cpu.fill import WHOLE, Links, predict_from_pieces
@@ -53,7 +53,15 @@ from lle_gpu.spectral.gpu.ordering import dissect
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
 from lle_gpu.spectral.toolbox import Inverse
 
-__all__ = ["HostInverse", "Plan", "SquareInverse", "SymmetricInverse", "analyse", "inverse"]
+__all__ = [
+    "HostInverse",
+    "Plan",
+    "SquareInverse",
+    "SymmetricInverse",
+    "analyse",
+    "analysis_bytes",
+    "inverse",
+]
 
 Float = NDArray[np.float64]
 
@@ -62,6 +70,10 @@ Float = NDArray[np.float64]
 # cubes of three and five dimensions, nonzeros are within 20 % of what the larger pieces say,
 # arithmetic within a factor of 1.7.
 PIECE = 1 << 12
+# Bytes of a dissection on the device for each entry of M or B, and for each node. The tests hold
+# them against what is allocated.
+DISSECTION_BY_ENTRY = {False: 4, True: 48}
+DISSECTION_BY_NODE = 350
 
 
 @dataclass(frozen=True)
@@ -88,10 +100,17 @@ def analyse(A: Rows | Csr, square: bool) -> Plan:
     if not cudss.missing():
         dissection = _dissection(A)
         fill = dissection.estimate() if dissection else predict_from_pieces(links(A), PIECE)
-        estimate = cudss.cost(fill, square, A.nnz, ordered=dissection is not None)
-        return Plan(estimate, order=cudss.Order.of(dissection) if dissection else None)
+        order = cudss.Order.of(dissection) if dissection else None
+        return Plan(cudss.cost(fill, square, A.nnz, ordered=order is not None), order=order)
     elimination = choose_elimination(A.to_host()) if A.shape[0] <= WHOLE else None
     return Plan(elimination.estimate if elimination else predict_from_pieces(links(A)), elimination)
+
+
+def analysis_bytes(nonzeros: int, n: int, square: bool) -> int:
+    """Bytes at the peak of :func:`analyse`, where the factors will be, beside the matrix."""
+    if cudss.missing():
+        return DISSECTION * nonzeros
+    return DISSECTION_BY_ENTRY[square] * nonzeros + DISSECTION_BY_NODE * n
 
 
 def _dissection(A: Rows | Csr) -> Dissection | None:
