@@ -107,6 +107,9 @@ __device__ __forceinline__ void store_weight(double* __restrict__ W, long long i
 // leaves u = L D in that column, which is what the way back needs:
 // x_p = (y_p - sum_{q > p} u_qp x_q) / D_p. What stands above the diagonal, and in rows from k on,
 // flows nowhere.
+//
+// All loops run over all of K and R, with conditions inside: for loops that begin later NVRTC 13.5
+// puts a into memory on compute capability 10 and 12.
 template <int K, int R, typename S>
 __device__ __forceinline__ bool solve_in_lanes(S (&a)[R][K], S (&x)[R], int r, int k, S reg) {
   constexpr int L = K / R;
