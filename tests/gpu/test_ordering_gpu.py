@@ -23,7 +23,7 @@ from .fake_nvmath import check_order
 
 @pytest.fixture(autouse=True)
 def few_threads(monkeypatch):
-    """Each takes several entries of the search's queue, one after the other; and emulates faster."""
+    """Each takes several entries of the queue, one after the other; and emulates faster."""
     monkeypatch.setattr(ordering, "MOST_ENTRIES", 64)
 
 
