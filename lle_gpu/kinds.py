@@ -157,7 +157,7 @@ def host_rows(given: Any, d: int) -> Any:
             "Give X.reshape(1, -1) for a single point."
         )
     if X.dtype.kind == "O":
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError):  # what is no number is refused below
             X = X.astype(np.float64)
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X is of dtype {X.dtype}, and must hold real numbers: X.astype(float)")

@@ -159,7 +159,7 @@ def in_threads(
                 raise error
             if then is not None:
                 then(item)
-    except BaseException:
+    except BaseException:  # Ctrl-C among them: nothing may leave before the threads have ended
         errand.give_up()
         raise
 

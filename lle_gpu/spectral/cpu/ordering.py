@@ -47,6 +47,7 @@ __all__ = [
     "choose_elimination",
     "dissect",
     "fill_reducing_order",
+    "next_cells",
     "permuted",
     "predict_fill",
 ]
@@ -261,22 +262,48 @@ def dissect(pattern: csr_array) -> Dissection:
         nodes, cell, part = nodes[sort], cell[sort], part[sort]
         order[np.repeat(start - (np.cumsum(size) - size), size) + np.arange(len(nodes))] = nodes
         parts = np.bincount(3 * cell + part, minlength=3 * m).reshape(m, 3)
-        halves, separator = parts[:, :2], parts[:, 2]
         cut_cells.append(np.column_stack([start, parts]))
-        fronts.append(np.column_stack([separator, outside]))
-
-        # The halves are the next cells. Each has the separator and its share of the cell's own
-        # neighbours outside.
-        outside = outside[:, None] * halves / size[:, None] + separator[:, None]
-        go_on = (halves > LEAF) & (halves < size[:, None])
-        leaves = ~go_on & (halves > 0)
-        fronts.append(np.column_stack([halves[leaves], outside[leaves]]))
+        fronts.append(np.column_stack([parts[:, 2], outside]))
+        start, size, outside, go_on, leaves = next_cells(start, size, outside, parts)
+        fronts.append(leaves)
         keep = np.column_stack([go_on, np.zeros(m, dtype=bool)])[cell, part]
         bins[nodes[~keep]] = DONE
         nodes = nodes[keep]
-        start = np.column_stack([start, start + halves[:, 0]])[go_on]
-        size, outside = halves[go_on], outside[go_on]
     return Dissection(renumbered[order], np.concatenate(cut_cells), np.concatenate(fronts))
+
+
+def next_cells(
+    start: Int, size: Int, outside: Float, parts: Int
+) -> tuple[Int, Int, Float, Bool, Float]:
+    """The halves of cells that have been cut, as the next cells, or as leaves.
+
+    Each half has the separator and its share of the cell's own neighbours outside; all of them, if
+    the other half has no nodes.
+
+    Parameters
+    ----------
+    start, size, outside : ndarrays of shape (m,)
+        Of each cell: where it begins in the order, its nodes, its neighbours outside.
+    parts : ndarray of shape (m, 3)
+        Nodes of the left half, the right half, and the separator.
+
+    Returns
+    -------
+    start, size, outside : ndarrays
+        Of the halves that are cut further, cell by cell.
+    go_on : ndarray of shape (m, 2), bool
+        Which these are.
+    leaves : ndarray of shape (l, 2)
+        ``size, outside`` of the others that have nodes.
+    """
+    halves = parts[:, :2]
+    share = np.where((halves == 0).any(axis=1)[:, None], halves > 0, halves / size[:, None])
+    outside = outside[:, None] * share + parts[:, 2:]
+    go_on = (halves > LEAF) & (halves < size[:, None])
+    left_over = ~go_on & (halves > 0)
+    leaves = np.column_stack([halves[left_over], outside[left_over]])
+    start = np.column_stack([start, start + halves[:, 0]])[go_on]
+    return start, halves[go_on], outside[go_on], go_on, leaves
 
 
 def _bins(coordinates: NDArray[np.float32], nodes: Int, cell: Int, size: Int) -> NDArray[np.int8]:

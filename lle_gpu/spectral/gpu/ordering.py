@@ -21,7 +21,14 @@ import numpy as np
 
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import Geometry, lanes_per_item, thread_per_item, warp_per_item
-from lle_gpu.spectral.cpu.ordering import BINS, LEAF, REACH, SAMPLE, SWEEPS, Dissection
+from lle_gpu.spectral.cpu.ordering import (
+    BINS,
+    REACH,
+    SAMPLE,
+    SWEEPS,
+    Dissection,
+    next_cells,
+)
 from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr, Rows
 
 __all__ = ["SOURCE", "dissect"]
@@ -101,24 +108,16 @@ def dissect(A: Rows | Csr) -> Dissection | None:
         order[slots] = nodes
         ends = cp.searchsorted(key, cp.arange(3 * m + 1, dtype=np.int32)).get()
         parts = np.diff(ends).reshape(m, 3)
-        halves, separator = parts[:, :2], parts[:, 2]
         cut_cells.append(np.column_stack([start, parts]))
-        fronts.append(np.column_stack([separator, outside]))
-
-        # The halves are the next cells. Each has the separator and its share of the cell's own
-        # neighbours outside.
-        outside = outside[:, None] * halves / size[:, None] + separator[:, None]
-        go_on = (halves > LEAF) & (halves < size[:, None])
-        leaves = ~go_on & (halves > 0)
-        fronts.append(np.column_stack([halves[leaves], outside[leaves]]))
+        fronts.append(np.column_stack([parts[:, 2], outside]))
+        start, size, outside, go_on, leaves = next_cells(start, size, outside, parts)
+        fronts.append(leaves)
         renumbered = np.full((m, 3), -1, dtype=np.int32)
         renumbered[:, :2][go_on] = np.arange(np.count_nonzero(go_on))
         cell = cp.asarray(renumbered.ravel())[key]
         label[nodes[cell < 0]] = -1
         keep = cp.flatnonzero(cell >= 0)
         nodes, slots, cell = nodes[keep], slots[keep], cell[keep]
-        start = np.column_stack([start, start + halves[:, 0]])[go_on]
-        size, outside = halves[go_on], outside[go_on]
     return Dissection(order.get(), np.concatenate(cut_cells), np.concatenate(fronts))
 
 
