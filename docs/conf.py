@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
     "site_directives",
+    "site_gallery",
     "site_reference",
 ]
 exclude_patterns = ["_build", "**/README.txt"]

@@ -17,7 +17,7 @@ import tomllib
 import numpy as np
 import pandas as pd
 import pytest
-from pages import DOCS, NOT_RUN, PAGES, ROOT
+from pages import DOCS, NOT_RUN, PAGES, ROOT, Page
 from sklearn.datasets import make_classification
 
 import lle_gpu
@@ -53,6 +53,7 @@ PAPERS = {
 
 sys.path.insert(0, str(DOCS / "_ext"))  # what the site is made with; no test needs Sphinx
 import site_records  # noqa: E402
+from site_gallery import to_pages  # noqa: E402
 from site_reference import modules, public_names  # noqa: E402
 
 
@@ -106,14 +107,21 @@ def test_links_lead_somewhere(name):
     page = PAGES[name]
     for path, anchor in page.links():
         target = (page.path.parent / path).resolve() if path else page.path
-        if path.endswith(".rst"):
-            assert made_by_gallery(target), f"{path}: no such example"
-            continue
         assert target.exists(), path
         if anchor:
             other = PAGES.get(target.relative_to(ROOT).as_posix())
             assert other is not None, f"{path}: no page of the site"
             assert anchor in other.anchors(), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_to_scripts_of_the_gallery_are_links_to_its_pages_on_the_site(name):
+    page = PAGES[name]
+    on_the_site = Page(page.path, to_pages(page.text))
+    made = [path for path, _ in on_the_site.links() if path.endswith(".rst")]
+    assert len(made) == len(re.findall(r"\]\(\.\./examples/gallery", page.text))
+    for path in made:
+        assert made_by_gallery(page.path.parent / path), f"{path}: no such example"
 
 
 def made_by_gallery(target):
