@@ -1,6 +1,6 @@
 """Approximate neighbours: how much time they save, and how much the embedding changes.
 
-    pip install 'lle-gpu[bench,pynndescent,faiss]'
+    pip install '.[bench,pynndescent,faiss]'    # in a checkout
     python examples/approximate_neighbors.py 20000 100000
 
 For the first n GloVe vectors (50 features), each n on the command line: the exact search,

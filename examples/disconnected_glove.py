@@ -1,6 +1,6 @@
 """What disconnected="bridge" and "largest" do to word vectors: the figures of docs/disconnected.md.
 
-    pip install 'lle-gpu[bench]'
+    pip install '.[bench]'    # in a checkout
     python examples/disconnected_glove.py
 
 The first 20,000 GloVe vectors (50 features) have a connected neighbour graph at k=10, and four
