@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--case", nargs="+", metavar="NAME", help="names or globs of cases (default: all but slow)"
     )
     parser.add_argument("--slow", action="store_true", help="slow cases, too")
-    parser.add_argument("--quick", action="store_true", help="a few hundred points: a smoke test")
+    parser.add_argument("--quick", action="store_true", help="a thousand points each: a smoke test")
     opponents = [name for name in IMPLEMENTATIONS if name != OURS]
     parser.add_argument(
         "--opponents",
