@@ -29,6 +29,8 @@ class Backend:
         X -> an object whose ``X[rows]`` takes NumPy arrays of row numbers, on any device.
     neighbor_search : callable
         (X, n_neighbors, algorithm=, metric=, n_jobs=) -> searcher with ``kneighbors``.
+    closed_classes : callable
+        Neighbours (n, k) -> ClosedClasses of their graph, on the host.
     constraints : mapping of str to callable
         Method name to (X, index, n_components, **options) -> Constraints.
     bottom_vectors : callable
@@ -40,7 +42,7 @@ class Backend:
     in_chunks : callable
         (work, X, width, bytes_per_row) -> ``work(X)``, of so many columns and of X's kind.
     out_of_memory : callable
-        An exception -> whether it says that the device's own memory does not do.
+        An exception -> whether it says that the device's own memory is too small.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Backend:
     at: Callable[[Any], AbstractContextManager[Any]]
     rows_of: Callable[[Any], Any]
     neighbor_search: Callable[..., Any]
+    closed_classes: Callable[[Any], Any]
     constraints: Mapping[str, Callable[..., Any]]
     bottom_vectors: Callable[..., Any]
     barycentric_weights: Callable[..., Any]
@@ -61,6 +64,7 @@ def cpu_backend() -> Backend:
     from lle_gpu.arrays import to_host
     from lle_gpu.constraints import cpu as constraints
     from lle_gpu.neighbors.cpu import NeighborSearch
+    from lle_gpu.neighbors.graph import closed_classes
     from lle_gpu.spectral.cpu import bottom_vectors
 
     return Backend(
@@ -69,6 +73,7 @@ def cpu_backend() -> Backend:
         at=nullcontext,
         rows_of=lambda X: X,
         neighbor_search=NeighborSearch,
+        closed_classes=closed_classes,
         constraints={
             "standard": constraints.standard,
             "modified": constraints.modified,
@@ -88,6 +93,7 @@ def gpu_backend() -> Backend:
     from lle_gpu.arrays import HostIndexed, in_chunks, is_out_of_memory, on_device, to_device
     from lle_gpu.constraints import gpu as constraints
     from lle_gpu.neighbors.gpu import NeighborSearch
+    from lle_gpu.neighbors.graph_gpu import closed_classes
     from lle_gpu.spectral.gpu import bottom_vectors
 
     return Backend(
@@ -96,6 +102,7 @@ def gpu_backend() -> Backend:
         at=on_device,
         rows_of=HostIndexed,
         neighbor_search=NeighborSearch,
+        closed_classes=closed_classes,
         constraints={
             "standard": constraints.standard,
             "modified": constraints.modified,

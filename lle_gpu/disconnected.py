@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lle_gpu.arrays import feature_ranges
+from lle_gpu.arrays import feature_ranges, to_host
 from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import DisconnectedGraphError, DisconnectedGraphWarning, warn_user
 from lle_gpu.kinds import warn_of_copy
@@ -38,7 +38,8 @@ class Graph:
     Attributes
     ----------
     index : ndarray of shape (m, k)
-        The neighbours of the m points to embed, as positions among them.
+        The neighbours of the m points to embed, as positions among them: what was given, or an
+        array on the host.
     classes : ClosedClasses
         Of that graph.
     embedded_rows : ndarray of int, shape (m,)
@@ -56,20 +57,23 @@ class Graph:
 def settle_graph(
     X: NDArray[Any],
     index: NDArray[np.integer],
+    classes: ClosedClasses,
     *,
     disconnected: str,
     method: str,
     n_components: int,
     search_in: Callable[[NDArray[Any]], Any],
 ) -> Graph:
-    """Look for closed classes and unreferenced points, and do what ``disconnected`` says.
+    """Do what ``disconnected`` says about several closed classes, and unreferenced points.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
         Or, of points on another device, what takes row numbers as it does.
     index : ndarray of shape (n, k)
-        Row i holds the neighbours of point i.
+        Row i holds the neighbours of point i; on any device, and copied only to be mended.
+    classes : ClosedClasses
+        Of this graph.
     disconnected : {"warn", "raise", "largest", "bridge"}
     method : str
     n_components : int
@@ -94,7 +98,6 @@ def settle_graph(
     n, k = index.shape
     everything, nothing = np.arange(n), np.arange(0)
     hold_all = not METHODS[method].includes_point
-    classes = closed_classes(index)
     problems = _problems(classes, method, k)
     if disconnected == "raise" and problems:
         raise DisconnectedGraphError(" ".join(problems.values()))
@@ -109,6 +112,7 @@ def settle_graph(
         "A larger n_neighbors may leave the graph whole, and disconnected='raise' tells before "
         "anything is copied",
     )
+    index = to_host(index)
     if disconnected == "bridge":
         index, rows = bridge(X, index, n_components, search_in=search_in, hold_all=hold_all)
         note(f"bridged: {len(rows)} of {n} points got other neighbours")

@@ -105,7 +105,7 @@ default="auto"
         dense solver use as many as OpenMP and BLAS are set to.)
     device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where to fit. "auto" is the GPU if CuPy finds one and it knows the metric and the
-        neighbours' algorithm, else the CPU; where the GPU's memory does not do, it warns and goes
+        neighbours' algorithm, else the CPU; where the GPU's memory is too small, it warns and goes
         over to the CPU. "gpu" (or "cuda") raises, and says what is missing. CuPy arrays are worked
         on on their own device.
     metric : str or callable, default="euclidean"
@@ -194,7 +194,7 @@ default="auto"
     GpuUnavailableError
         For ``device="gpu"``, if there is no GPU to use.
     GpuMemoryError
-        A MemoryError. For ``device="gpu"``, if its memory does not do.
+        A MemoryError. For ``device="gpu"``, if its memory is too small.
 
     Warns
     -----

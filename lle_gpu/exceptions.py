@@ -22,7 +22,7 @@ class GpuUnavailableError(RuntimeError):
 
 
 class GpuMemoryError(MemoryError):
-    """``device="gpu"`` was asked for, and its memory does not do; the message says what may."""
+    """``device="gpu"`` was asked for, and its memory is too small; the message says what helps."""
 
 
 class GpuFallbackWarning(RuntimeWarning):

@@ -105,7 +105,7 @@ def embed_on(device: str, X: Any, **parameters: Any) -> tuple[Embedding, Backend
     ------
     GpuUnavailableError
     GpuMemoryError
-        For "gpu" or "cuda", if the device's memory does not do.
+        For "gpu" or "cuda", if the device's memory is too small.
 
     Warns
     -----
@@ -140,7 +140,7 @@ def where_it_fits(
     *,
     advice: str,
 ) -> tuple[Any, Backend]:
-    """Do the work on X where ``where`` is; on the CPU if the GPU's memory does not do for it.
+    """Do the work on X where ``where`` is; on the CPU if the GPU's memory is too small for it.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def where_it_fits(
     except Exception as error:
         if not backend.out_of_memory(error):
             raise
-        what = f"the memory of the GPU does not do for {X.shape[0]} x {X.shape[1]} points ({error})"
+        what = f"the GPU's memory is too small for {X.shape[0]} x {X.shape[1]} points ({error})"
         if device in ("gpu", "cuda"):
             raise GpuMemoryError(
                 f"device={device!r}: {what}. Use device='auto' or 'cpu', {advice}."
@@ -201,9 +201,9 @@ def embed(
 ) -> Embedding:
     """Run the stages on validated data; the parameters are those of the estimator.
 
-    X is an array of the backend's; so are the coordinates. The neighbours' graph alone, n x k
-    integers, is looked at on the host. ``knn_graph`` is one that the user brings, or None, after
-    the name of the parameter that it came by.
+    X is an array of the backend's; so are the coordinates. A neighbour graph in pieces alone, n x k
+    integers, comes to the host to be mended. ``knn_graph`` is one that the user brings, or None,
+    after the name of the parameter that it came by.
     """
     n, d = X.shape
     check_sizes((n, d), method=method, n_neighbors=n_neighbors, n_components=n_components)
@@ -258,10 +258,10 @@ def embed(
         if n <= np.iinfo(np.int32).max:
             index = index.astype(np.int32)  # half the memory from here on
     with stage("graph"):
-        nearest = to_host(index)
         graph = settle_graph(
             backend.rows_of(X),
-            nearest,
+            index,
+            backend.closed_classes(index),
             disconnected=disconnected,
             method=method,
             n_components=n_components,
@@ -269,10 +269,9 @@ def embed(
         )
     whole = len(graph.embedded_rows) == n
     part = X if whole else backend.rows_of(X)[graph.embedded_rows]
-    if graph.index is not nearest:  # otherwise they are where they are needed
-        index = backend.asarray(graph.index)
     with stage("constraints", part.shape[0]):
         build = backend.constraints[method]
+        index = backend.asarray(graph.index)
         constraints = build(part, index, n_components, n_jobs=n_jobs, **options)
     vectors, spectrum = backend.bottom_vectors(
         constraints,

@@ -122,7 +122,7 @@ def restored(state: dict[str, Any]) -> dict[str, Any]:
     Warns
     -----
     GpuFallbackWarning
-        If there is a GPU, and its memory does not do.
+        If there is a GPU, and its memory is too small.
     """
     state = dict(state)
     search, embedding = state.get("nbrs_"), state.get("embedding_")
@@ -440,7 +440,7 @@ def load(path: FilePath) -> Any:
     Warns
     -----
     GpuFallbackWarning
-        If the model was fitted on a GPU, and the memory of the one here does not do.
+        If the model was fitted on a GPU, and the memory of the one here is too small.
 
     Examples
     --------

@@ -351,7 +351,7 @@ class NeighborSearch:
             except Exception as error:
                 if not (self._waiting and is_out_of_memory(error)):
                     raise
-                self._pass_over(Unusable("the GPU's memory does not do for its search"))
+                self._pass_over(Unusable("the GPU's memory is too small for its search"))
             else:
                 return cp.flatnonzero(status)
             # Outside the except clauses, whose tracebacks held the proposer's memory.

@@ -50,7 +50,8 @@ def closed_classes(index: NDArray[np.integer]) -> ClosedClasses:
     Parameters
     ----------
     index : ndarray of shape (n, k)
-        Row i holds the neighbours of point i.
+        Row i holds the neighbours of point i, each once: SciPy's search for strong components
+        comes to no end where an edge is repeated.
     """
     n = len(index)
     n_strong, strong = connected_components(_graph(index), directed=True, connection="strong")

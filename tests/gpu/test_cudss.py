@@ -339,7 +339,7 @@ class TestWaysOut:
         assert reference.sine(on_cpu, V) <= 1e-6
 
     def test_memory_that_does_not_do_leaves_it_to_the_filter(self, stand_in, nvmath):
-        """And not to SuperLU, which would take hours where the device's memory does not do."""
+        """And not to SuperLU, which would take hours where the device's memory is too small."""
         solvers = nvmath("no memory")
         V, spectrum, notes, on_cpu = solved(stand_in, "standard", solver="auto")
         assert "since shift-invert failed: cuDSS, factoring: cuDSSError: ALLOC" in spectrum.solver

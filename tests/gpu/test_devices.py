@@ -254,7 +254,7 @@ class TestNewPointsThatDoNotFit:
         expected = method(points)
         if kind == "cupy":
             points = gpu.cupy.asarray(points)
-        message = "not do for 50 x .* on the CPU"
+        message = "too small for 50 x .* on the CPU"
         with (
             device_memory(gpu, 1000 if kind == "numpy" else 4000),
             pytest.warns(GpuFallbackWarning, match=message),
@@ -294,16 +294,28 @@ def test_kneighbors_gives_what_it_gets(gpu):
     assert index.shape == (9, 3)
 
 
-def test_the_graph_is_not_copied_back_unless_it_changed(stand_in):
-    """Of a fit on CuPy data, nothing as large as the n x k indices goes to the device."""
-    X = stand_in.cupy.asarray(make_manifold("swiss-roll", 300))
-    before = stand_in.machine.bytes_to_device
-    fitted(X, "gpu", n_neighbors=30, eigen_solver="chebyshev", max_iter=1)
-    first = stand_in.machine.bytes_to_device - before
-    before = stand_in.machine.bytes_to_device
-    fitted(X, "gpu", n_neighbors=10, eigen_solver="chebyshev", max_iter=1)
-    # The indices are 4 x 300 x 30 bytes against 4 x 300 x 10; all else is about the same.
-    assert first - (stand_in.machine.bytes_to_device - before) < 4 * 300 * 13
+def test_the_graph_stays_where_it_is_unless_it_is_mended(stand_in, monkeypatch):
+    """Up to the solver, nothing as large as the indices goes to the host or comes back."""
+    n, machine = 600, stand_in.machine
+    X = stand_in.cupy.asarray(make_manifold("swiss-roll", n))
+
+    class ReachedError(Exception):
+        """The solver."""
+
+    def stop(*_, **__):
+        raise ReachedError
+
+    monkeypatch.setattr("lle_gpu.spectral.gpu.bottom_vectors", stop)
+
+    def copied(k):
+        before = machine.bytes_to_host, machine.bytes_to_device
+        with pytest.raises(ReachedError):
+            fitted(X, "gpu", n_neighbors=k)
+        return machine.bytes_to_host - before[0], machine.bytes_to_device - before[1]
+
+    # The indices are 4 x 600 x 20 bytes against 4 x 600 x 10; all else is about the same.
+    for of_many, of_few in zip(copied(20), copied(10), strict=True):
+        assert of_many - of_few < 4 * n * 6
 
 
 @pytest.mark.parametrize("call", ["fit_transform", "transform"])

@@ -149,7 +149,7 @@ def test_too_little_memory_on_the_gpu_here(stand_in, tmp_path, monkeypatch):
         raise MemoryError("out of memory")
 
     monkeypatch.setattr("lle_gpu.neighbors.gpu.NeighborSearch.__init__", full)
-    with pytest.warns(lle_gpu.GpuFallbackWarning, match="memory of the GPU does not do"):
+    with pytest.warns(lle_gpu.GpuFallbackWarning, match="the GPU's memory is too small"):
         again = lle_gpu.load(tmp_path / "m.lle")
     assert again.device_ == "cpu"
     np.testing.assert_allclose(again.transform(NEW), model.transform(NEW), rtol=1e-9, atol=1e-11)

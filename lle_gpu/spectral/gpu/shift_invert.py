@@ -114,7 +114,7 @@ def analysis_bytes(nonzeros: int, n: int, square: bool) -> int:
 
 
 def _dissection(A: Rows | Csr) -> Dissection | None:
-    """The device's dissection; None, too, if memory does not do for it."""
+    """The device's dissection; None, too, if memory is too small for it."""
     try:
         return dissect(A)
     except Exception as error:
@@ -140,7 +140,7 @@ def inverse(A: Rows | Csr, plan: Plan, square: bool, n_jobs: int | None = None) 
     Raises
     ------
     MemoryError
-        If the device's memory does not do for cuDSS.
+        If the device's memory is too small for cuDSS.
     """
     reason = ""
     orders = [] if cudss.missing() else [plan.order, None] if plan.order else [None]
