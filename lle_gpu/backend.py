@@ -42,7 +42,7 @@ class Backend:
     in_chunks : callable
         (work, X, width, bytes_per_row) -> ``work(X)``, of so many columns and of X's kind.
     out_of_memory : callable
-        An exception -> whether it says that the device's own memory is too small.
+        An exception -> whether it says that memory ran out on the way through this device.
     """
 
     name: str

@@ -85,11 +85,15 @@ def instantiations() -> Mapping[str, Sequence[str]]:
 
 
 def kernel_folder() -> Traversable:
-    """Where the sources are: in the installed package, or in the checkout."""
-    try:
-        return importlib.resources.files("lle_gpu.kernels")
-    except ModuleNotFoundError:  # the checkout's lle_gpu is imported without being installed
-        return Path(lle_gpu.__file__).parents[1] / "kernels"
+    """Where the sources are: in the checkout that lle_gpu is imported from, or as installed.
+
+    The checkout goes first: ``lle_gpu.kernels`` may be that of another installation, which has
+    nothing to do with this one's Python.
+    """
+    beside = Path(lle_gpu.__file__).parents[1] / "kernels"
+    if (beside / "barycentric.cu").is_file():
+        return beside
+    return importlib.resources.files("lle_gpu.kernels")
 
 
 def source_text(source: str) -> str:

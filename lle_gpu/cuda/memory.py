@@ -15,6 +15,7 @@ from lle_gpu.exceptions import MemoryLimitError
 from lle_gpu.progress import advance, note
 
 __all__ = [
+    "LEAST_CHUNK_BYTES",
     "chunk_rows",
     "for_each_chunk",
     "free_bytes",
@@ -26,6 +27,9 @@ __all__ = [
 
 # Beyond this a chunk fills any device, and a larger one gains nothing.
 LARGEST_CHUNK_BYTES = 1 << 30
+# And so much is tried whatever is said to be free: an allocator that keeps the device's memory to
+# itself, as a pool of RMM's does, leaves none that the driver knows of.
+LEAST_CHUNK_BYTES = 1 << 24
 # Of the free memory, the part that a chunk may take.
 FREE_FRACTION = 0.5
 # In the messages of CUDA's libraries, runtime and driver, and of RAPIDS's memory manager.
@@ -76,6 +80,7 @@ def release_unused() -> None:
 def chunk_rows(bytes_per_row: int) -> int:
     """Rows whose working arrays should fit in the current device's free memory; at least one."""
     available = min(LARGEST_CHUNK_BYTES, int(FREE_FRACTION * free_bytes()))
+    available = max(available, LEAST_CHUNK_BYTES)
     return max(1, available // max(1, bytes_per_row))
 
 

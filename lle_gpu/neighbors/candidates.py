@@ -76,18 +76,29 @@ class Proposer(Protocol):
         """
 
 
-def imported(module: str) -> Any:
-    """Import a module of one of NVIDIA's libraries; CuPy's allocator stays what it is.
+def imported(module: str, *names: str) -> Any:
+    """Import what a module of one of NVIDIA's libraries has; CuPy's allocator stays what it is.
+
+    Parameters
+    ----------
+    module : str
+    *names : str
+
+    Returns
+    -------
+    list
+        What has these names.
 
     Raises
     ------
     Unusable
-        If it is not installed, or cannot be imported.
+        If it is not installed, cannot be imported, or has no such thing.
     """
     library = module.partition(".")[0]
     with kept_allocator():
         try:
-            return importlib.import_module(module)
+            found = importlib.import_module(module)
+            return [getattr(found, name) for name in names]
         except ModuleNotFoundError as error:
             if error.name == library:
                 how = f"pip install {library}-cu13, or {library}-cu12"
@@ -113,23 +124,35 @@ def called(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        said = f"{function.__name__}() fails: {error}"
+        said = f"{getattr(function, '__name__', function)}() fails: {error}"
         if says_out_of_memory(error):
             raise MemoryError(said) from error
         raise Unusable(said) from error
 
 
-def copied(distance: Any, index: Any) -> tuple[Any, Any]:
-    """What a library has found, as float32 and int32, which kernels read, in CuPy's memory.
+def copied(found: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
+    """The distances and indices that a library has found, as float32 and int32, in CuPy's memory.
 
-    The library's own memory goes back to its pool as soon as nothing here refers to it, and that
-    pool does not know what our stream still has to do with it. So the copies are waited for.
+    Kernels read them, and rely on their shape. The library's own memory goes back to its pool as
+    soon as nothing here refers to it, and that pool does not know what our stream still has to do
+    with it. So the copies are waited for.
+
+    Raises
+    ------
+    Unusable
+        If they are something else.
     """
     cp = cupy()
-    copies = (
-        cp.array(distance, dtype=np.float32, order="C"),
-        cp.array(index, dtype=np.int32, order="C"),
-    )
+    try:
+        copies = tuple(
+            cp.array(part, dtype=dtype, order="C")
+            for part, dtype in zip(found, (np.float32, np.int32), strict=True)
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Unusable(f"what it finds is no pair of arrays: {error}") from error
+    if any(part.shape != shape for part in copies):
+        shapes = " and ".join(str(part.shape) for part in copies)
+        raise Unusable(f"what it finds is of shapes {shapes} instead of {shape}")
     cp.cuda.get_current_stream().synchronize()
     return copies
 

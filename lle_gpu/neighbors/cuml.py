@@ -37,9 +37,10 @@ class CuML:
         # The square of a rounded root adds three roundings.
         self.relative = (d + 8) * FLOAT32_ROUNDING if self._by_tree else 0.0
         self.absolute = 0.0 if self._by_tree else (d + 8) * FLOAT32_ROUNDING
-        neighbors = imported("cuml.neighbors")
-        self._using_output_type = imported("cuml").using_output_type
-        self._search = neighbors.NearestNeighbors(
+        (NearestNeighbors,) = imported("cuml.neighbors", "NearestNeighbors")
+        (self._using_output_type,) = imported("cuml", "using_output_type")
+        self._search = called(
+            NearestNeighbors,
             algorithm="rbc" if self._by_tree else "brute",
             metric="euclidean" if self._by_tree else "sqeuclidean",
         )
@@ -51,6 +52,7 @@ class CuML:
 
     def propose(self, Y: Any, squares: Any, own: Any, count: int) -> tuple[Any, Any]:
         """Squared distances and indices, the points themselves among them."""
-        with self._using_output_type("cupy"):
-            distance, index = called(self._search.kneighbors, Y, count)
-        return copied(distance * distance if self._by_tree else distance, index)
+        with called(self._using_output_type, "cupy"):
+            found = called(self._search.kneighbors, Y, count)
+        distance, index = copied(found, (len(Y), count))
+        return distance * distance if self._by_tree else distance, index

@@ -29,8 +29,8 @@ class CuVS:
     def __init__(self, Z: Any, squares: Any) -> None:
         self._Z = Z
         self.absolute = (Z.shape[1] + 8) * FLOAT32_ROUNDING
-        self._brute_force = imported("cuvs.neighbors.brute_force")
-        self._index = called(self._brute_force.build, Z, metric="sqeuclidean")
+        build, self._search = imported("cuvs.neighbors.brute_force", "build", "search")
+        self._index = called(build, Z, metric="sqeuclidean")
 
     def count(self, k: int) -> int:
         """Neighbours, the point itself, and some to spare."""
@@ -38,4 +38,4 @@ class CuVS:
 
     def propose(self, Y: Any, squares: Any, own: Any, count: int) -> tuple[Any, Any]:
         """Squared distances and indices, the points themselves among them."""
-        return copied(*called(self._brute_force.search, self._index, Y, count))
+        return copied(called(self._search, self._index, Y, count), (len(Y), count))

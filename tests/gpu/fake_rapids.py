@@ -11,6 +11,10 @@ can be asked for by name:
     out of range    an index beyond the points
     gives up        -1 after the first candidates
     raises          an error in the search
+    no handle       another in making the index
+    another version what is called is not there
+    no pair         the search gives something else than two arrays
+    too few         it gives fewer columns than were asked for
     small memory    more than 16 queries at once are too many
     cannot allocate an error of CUDA's in the search, of a class that says nothing
     no room         one in making the index
@@ -121,7 +125,14 @@ def _search(points, queries, count, faults, *, expanded):
         index[:, 1] = D.shape[1]
     if "gives up" in faults:
         index[:, 3:], distance[:, 3:] = -1, np.inf
+    if "too few" in faults:
+        distance, index = distance[:, :-1], index[:, :-1]
     return distance.astype(np.float32), index.astype(np.int64)
+
+
+def _given(distance, index, faults):
+    """What a search gives."""
+    return distance if "no pair" in faults else (distance, index)
 
 
 def _cuml(module, cupy, faults, calls):
@@ -152,6 +163,8 @@ def _cuml(module, cupy, faults, calls):
             self._parameters = checked("cuml", "NearestNeighbors", args, kwargs)
             algorithm, metric = self._parameters.algorithm, self._parameters.metric
             assert metric in SIGNATURES["cuml"][f"metrics of {algorithm}"]
+            if "no handle" in faults:
+                raise RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")
 
         def fit(self, *args, **kwargs):
             X = checked("cuml", "NearestNeighbors.fit", args, kwargs).X
@@ -176,9 +189,10 @@ def _cuml(module, cupy, faults, calls):
                 distance = np.sqrt(distance)
             if sys.modules["cuml"].output_type[0] not in ("cupy", None):
                 return "a data frame", "another"  # whatever the user set
-            return cupy.asarray(distance), cupy.asarray(index)
+            return _given(cupy.asarray(distance), cupy.asarray(index), faults)
 
-    module.NearestNeighbors = NearestNeighbors
+    if "another version" not in faults:
+        module.NearestNeighbors = NearestNeighbors
 
 
 class CuvsException(Exception):  # noqa: N818
@@ -203,6 +217,8 @@ def _cuvs(module, cupy, faults, calls):
         assert asked.metric == "sqeuclidean"
         if "no room" in faults:
             raise CuvsException("CURAND_STATUS_ALLOCATION_FAILED")
+        if "no handle" in faults:
+            raise CuvsException("CUBLAS_STATUS_NOT_INITIALIZED")
         return SimpleNamespace(points=asked.dataset)
 
     def search(*args, **kwargs):
@@ -217,6 +233,8 @@ def _cuvs(module, cupy, faults, calls):
             raise CuvsException(str(error)) from None
         if "float64" in faults:
             found = found[0].astype(np.float64), found[1]
-        return tuple(device_ndarray(cupy.asarray(array)) for array in found)
+        return _given(*(device_ndarray(cupy.asarray(array)) for array in found), faults)
 
-    module.build, module.search = build, search
+    if "another version" not in faults:
+        module.build = build
+    module.search = search

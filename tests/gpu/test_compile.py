@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +24,7 @@ def missing_nvrtc():
     return ""
 
 
+ROOT = Path(__file__).parents[2]
 nvrtc = pytest.mark.skipif(bool(missing_nvrtc()), reason=missing_nvrtc() or "NVRTC is there")
 KERNEL = re.compile(r"__global__ void\s+(?:__launch_bounds__\([^)]*\)\s*(?://[^\n]*\s+)?)?(\w+)\(")
 GOOD = """
@@ -63,6 +66,17 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "good.cu").write_text(GOOD)
     (tmp_path / "bad.cu").write_text("__global__ void bad(int* x) { *x = undeclared_thing; }")
     return tmp_path
+
+
+def test_the_sources_are_those_beside_the_package_that_is_imported(tmp_path, monkeypatch):
+    """Not those of another installation; its own where there are none beside it."""
+    installed = SimpleNamespace(__file__=str(tmp_path / "site" / "lle_gpu" / "__init__.py"))
+    monkeypatch.setattr("importlib.resources.files", lambda name: f"another's {name}")
+    assert kernel_folder() == ROOT / "kernels"
+    monkeypatch.setattr(compiler, "lle_gpu", installed)
+    assert kernel_folder() == "another's lle_gpu.kernels"
+    (tmp_path / "site" / "kernels").mkdir(parents=True)  # of some other distribution
+    assert kernel_folder() == "another's lle_gpu.kernels"
 
 
 def test_every_kernel_is_registered_and_no_other():

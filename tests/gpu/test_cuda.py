@@ -303,7 +303,8 @@ def test_each_device_has_its_own_limit(stand_in):
 
 
 # ---- memory ----
-def test_chunks_cover_all_rows_once_and_report(stand_in):
+def test_chunks_cover_all_rows_once_and_report(stand_in, monkeypatch):
+    monkeypatch.setattr(memory, "LEAST_CHUNK_BYTES", 1)
     stand_in.machine.memory_bytes = 1 << 20
 
     class Steps(StageTimes):
@@ -328,7 +329,16 @@ def test_chunks_cover_all_rows_once_and_report(stand_in):
     assert slices == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
-def test_a_chunk_that_does_not_fit_is_halved_and_repeated(stand_in):
+def test_chunks_where_an_allocator_keeps_all_memory_to_itself(stand_in, monkeypatch):
+    """As a pool of RMM's: the driver has none, and allocations succeed."""
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)
+    slices = []
+    memory.for_each_chunk(slices.append, 3 << 13, 2048)
+    assert slices == [slice(low << 13, low + 1 << 13) for low in range(3)]
+
+
+def test_a_chunk_that_does_not_fit_is_halved_and_repeated(stand_in, monkeypatch):
+    monkeypatch.setattr(memory, "LEAST_CHUNK_BYTES", 1)
     cp, machine = stand_in.cupy, stand_in.machine
     result = cp.zeros(1000)
     machine.memory_bytes = machine.used[0] + 8 * 128  # what others leave: 128 rows

@@ -91,11 +91,35 @@ def test_the_hosts_answer(gpu, name, monkeypatch):
         assert_array_equal(asked[0], index)
 
 
-def test_a_long_graph_that_is_given_time(gpu, monkeypatch):
-    """Steps that are many, in several looks."""
+def slow_along(n=60):
+    """All lead to row 0 at once, which leads to the last row in as many steps as there are rows."""
+    i = np.arange(n)
+    index = np.column_stack([np.zeros(n, dtype=int), np.minimum(i + 1, n - 1)])
+    index[0], index[-1] = [1, 2], [0, 1]
+    return index
+
+
+def slow_against(n=60):
+    """Rows 0 to 2 are the class, and the last row leads to it in half as many steps as rows."""
+    i = np.arange(n)
+    index = np.column_stack([i - 1, i - 2])
+    index[:3] = [[1, 2], [0, 2], [0, 1]]
+    return index
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("graph_of", [slow_along, slow_against, path])
+def test_a_search_ends_when_both_ways_have(gpu, monkeypatch, graph_of, turned, steps):
+    """However few steps there are between two looks, and whichever way goes on alone."""
+    index = graph_of(60)
+    if turned:  # in the other order of the threads
+        index = (59 - index)[::-1]
+    index = np.ascontiguousarray(index, dtype=np.int32)
+    expected = graph.closed_classes(index)
     monkeypatch.setattr(graph_gpu, "POINTS_PER_STEP", 1)
-    monkeypatch.setattr(graph_gpu, "STEPS", 4)
+    monkeypatch.setattr(graph_gpu, "STEPS", steps)
     monkeypatch.setattr(graph, "closed_classes", None)
-    found = graph_gpu.closed_classes(gpu.cupy.asarray(path(90).astype(np.int32)))
-    assert found.sizes.tolist() == [90]
-    assert (found.labels == 0).all()
+    found = graph_gpu.closed_classes(gpu.cupy.asarray(index))
+    assert found.sizes.tolist() == expected.sizes.tolist()
+    assert_array_equal(found.labels, expected.labels)

@@ -9,7 +9,7 @@ import numpy as np
 from lle_gpu.constraints import Constraints
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import thread_per_item
-from lle_gpu.cuda.memory import free_bytes
+from lle_gpu.cuda.memory import LEAST_CHUNK_BYTES, free_bytes
 from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows, scalar_name
 
 __all__ = ["gram", "gram_bytes", "stack"]
@@ -63,7 +63,7 @@ def gram_bytes(constraints: Constraints, nonzeros: int) -> int:
 
 def _slabs(ends: Any, m: int) -> list[slice]:
     """Slices of M's rows with as many products as fit in memory, one row at least."""
-    room = min(LARGEST_SLAB_BYTES, free_bytes() // 2)
+    room = min(LARGEST_SLAB_BYTES, max(LEAST_CHUNK_BYTES, free_bytes() // 2))
     allowed = max(1, room // (BYTES_PER_PRODUCT * (m + 1)))
     slabs, low, n = [], 0, len(ends) - 1
     work = ends + np.arange(n + 1)  # each row has its entries, and a place on the diagonal

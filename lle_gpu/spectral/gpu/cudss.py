@@ -71,7 +71,8 @@ PART_NODES = 64
 # The threads that cuDSS orders with.
 THREADING = "libcudss_mtlayer_gomp.so.0"
 
-_lock = threading.Lock()  # cuDSS is not thread-safe
+# cuDSS is not thread-safe. A solver may be collected, and so freed, within a thread's own call.
+_lock = threading.RLock()
 _log = logging.getLogger("lle_gpu.cudss")
 _log.addHandler(logging.NullHandler())
 _log.propagate = False  # nvmath warns of missing threads at every solver: once is enough
@@ -252,7 +253,8 @@ class Factors:
             plan = self._solver.plan()
             self.peak_bytes = int(plan.memory_estimates.peak_device_memory)
         if self.order is None:
-            self.order = _order_of(self._solver, plan)
+            with _lock:
+                self.order = _order_of(self._solver, plan)
         elif self.peak_bytes > max(MOST_BYTES * self.order.nonzeros, LITTLE_BYTES):
             raise CudssError(
                 f"planning: {readable(self.peak_bytes)} in an order that should leave "
@@ -330,11 +332,12 @@ class Factors:
         if self._solver is None:
             return
         solver, self._solver = self._solver, None
-        solver.free()
-        # cuDSS gives it back on this stream; the driver's pool can let go of what it has.
-        cupy().cuda.get_current_stream().synchronize()
-        memory = importlib.import_module("nvmath.internal.memory")
-        memory.free_reserved_memory()
+        with _lock, self._A.values.device:
+            solver.free()
+            # cuDSS gives it back on this stream; the driver's pool can let go of what it has.
+            cupy().cuda.get_current_stream().synchronize()
+            memory = importlib.import_module("nvmath.internal.memory")
+            memory.free_reserved_memory()
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
