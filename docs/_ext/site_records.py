@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import deep_learning_tables, gpu_tables, metrics, records, tables
+from lle_gpu.constraints import METHODS
 
 __all__ = [
     "compared",
@@ -56,7 +57,7 @@ def compared(found: dict[str, Record]) -> dict[str, Record]:
 
 
 def fastest_known(found: dict[str, Record]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """For each family of fits on the swiss roll: implementation -> (n, seconds), by n.
+    """For each method's fits on the swiss roll: implementation -> (n, seconds), by n.
 
     Of one machine, the one with most records: those of several make no curve. Where a case is in
     several records, the newest one counts.
@@ -77,8 +78,9 @@ def fastest_known(found: dict[str, Record]) -> dict[str, dict[str, list[tuple[in
                 )
                 curve.setdefault(case["n"], result["seconds"]["median"])
     return {
-        family: {name: sorted(curve.items()) for name, curve in curves.items()}
-        for family, curves in families.items()
+        family: {name: sorted(curve.items()) for name, curve in families[family].items()}
+        for family in METHODS
+        if family in families
     }
 
 
