@@ -24,8 +24,9 @@ KERNEL = "spread_both_ways"
 register(SOURCE, [KERNEL])
 # Steps between two looks at whether there was anything to do in the last one.
 STEPS = 32
-# The host takes about half a microsecond a point, and a launch about eight: a search that takes
-# more than one step for so many points is not worth its while.
+# The host takes half a microsecond a point (``graph`` in h200-2026-11-28.json), and a launch is
+# counted as eight, which is an estimate: a search that takes more than one step for so many points
+# is not worth its while.
 POINTS_PER_STEP = 16
 
 
