@@ -8,7 +8,7 @@
 //   knn_products    the same from p = |y|^2 + |z|^2 - 2 y.z, with y.z from a matrix product
 //   knn_rerank      t = sum_j (q_j - x_j)^2 of the candidates in float64, the k least by (t, index),
 //                   and whether a point that was not proposed could belong among them
-//   knn_exact       t of all points, for the queries where it could
+//   knn_exact       t of all points, for the queries where it could; knn_merge joins its parts
 //
 // A warp serves R queries. Its lanes look at 32 points at a time and hold, for each query, the list
 // of the 32 S nearest so far: ascending, slot 32 r + lane in register r of a lane. So a point that
@@ -96,6 +96,18 @@ struct WarpList {
     last_value = __shfl_sync(ALL_LANES, value[S - 1], 31);
     last_index = __shfl_sync(ALL_LANES, index[S - 1], 31);
     return __any_sync(ALL_LANES, there);
+  }
+
+  // The first `width` slots, as row `row` of (., width) arrays.
+  __device__ __forceinline__ void write(V* values, int* indices, long long row, int width) const {
+#pragma unroll
+    for (int r = 0; r < S; ++r) {
+      const int slot = 32 * r + int(threadIdx.x % 32);
+      if (slot < width) {
+        values[row * width + slot] = value[r];
+        indices[row * width + slot] = index[r];
+      }
+    }
   }
 };
 
@@ -311,15 +323,11 @@ knn_rerank(const T* __restrict__ X, const double* __restrict__ Q, const int* __r
     const float other = __shfl_xor_sync(ALL_LANES, farthest, o);
     farthest = other > farthest ? other : farthest;
   }
+  list.write(distance, index, query, k);
   double kth = infinity<double>();
   int kth_index = NO_INDEX;
 #pragma unroll
   for (int r = 0; r < S; ++r) {
-    const int slot = 32 * r + lane;
-    if (slot < k) {
-      distance[query * k + slot] = list.value[r];
-      index[query * k + slot] = list.index[r];
-    }
     const double here = __shfl_sync(ALL_LANES, list.value[r], (k - 1) % 32);
     const int here_index = __shfl_sync(ALL_LANES, list.index[r], (k - 1) % 32);
     if (r == (k - 1) / 32) {
@@ -337,32 +345,38 @@ knn_rerank(const T* __restrict__ X, const double* __restrict__ Q, const int* __r
   }
 }
 
-// The columns `done` to `done` + 32 S - 1 of the k nearest, of all points, in float64.
-//   X (n, d), Q (m, d), own (m) -> distance (m, k) = t, index (m, k), whose columns before `done`
-//   are there: only points behind the last of them, by (t, index), are looked at
-//   a warp for R queries, WARPS in a block; points and queries through shared memory, 32 columns
-//   at a time: 32 (33 + WARPS R) doubles
+// The `width` nearest of all points behind `after`, by (t, index), in float64. So lists longer than
+// 32 S are filled in passes, each behind where the last one ended.
+//   X (n, d), Q (m, d), own (m), after (m), after_index (m)
+//   -> found (parts, m, width) = t, found_index (parts, m, width): of each part of the points, behind
+//   which NO_INDEX where it has fewer; width <= 32 S
+//   a warp for R queries, WARPS in a block; blockIdx.y: a part of `size` points, a multiple of 32.
+//   Points and queries through shared memory, 32 columns at a time: 32 (33 + WARPS R) doubles
+// Few queries fill a device only if several blocks share the points: knn_merge joins what they find.
 template <typename T, int R, int S>
 __global__ void __launch_bounds__(32 * WARPS, 2)
 knn_exact(const T* __restrict__ X, const double* __restrict__ Q, const int* __restrict__ own,
-          double* __restrict__ distance, int* __restrict__ index, int n, int d, int m, int k,
-          int done) {
+          const double* __restrict__ after, const int* __restrict__ after_index,
+          double* __restrict__ found, int* __restrict__ found_index, int n, int d, int m, int width,
+          int size) {
   constexpr int COLUMNS = 32;
   __shared__ double points[32][COLUMNS + 1];
   __shared__ double queries[WARPS * R][COLUMNS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const long long first = ((long long)blockIdx.x * WARPS + warp) * R;
+  const int begin = int(blockIdx.y) * size;
+  const int end = size < n - begin ? begin + size : n;
   WarpList<double, S> list[R];
-  int self[R], after_index[R];
-  double after[R];
+  int self[R], behind_index[R];
+  double behind[R];
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const bool there = first + r < m;
     self[r] = there ? own[first + r] : -1;
-    after[r] = there && done > 0 ? distance[(first + r) * k + done - 1] : -1.0;
-    after_index[r] = there && done > 0 ? index[(first + r) * k + done - 1] : -1;
+    behind[r] = there ? after[first + r] : -1.0;
+    behind_index[r] = there ? after_index[first + r] : -1;
   }
-  for (int low = 0; low < n; low += 32) {
+  for (int low = begin; low < end; low += 32) {
     const int here = low + lane;
     double even[R], odd[R];
 #pragma unroll
@@ -371,10 +385,10 @@ knn_exact(const T* __restrict__ X, const double* __restrict__ Q, const int* __re
       const int columns = min(COLUMNS, d - left);
       __syncthreads();
       for (int row = warp; row < 32; row += WARPS)  // an odd last column gets a zero beside it
-        points[row][lane] = low + row < n && lane < columns
+        points[row][lane] = low + row < end && lane < columns
                                 ? double(X[(long long)(low + row) * d + left + lane])
                                 : 0.0;
-      if (low == 0 || d > COLUMNS) {
+      if (low == begin || d > COLUMNS) {
         for (int r = 0; r < R; ++r)
           queries[warp * R + r][lane] = first + r < m && lane < columns
                                             ? Q[(first + r) * d + left + lane]
@@ -399,20 +413,36 @@ knn_exact(const T* __restrict__ X, const double* __restrict__ Q, const int* __re
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       const double t = __dadd_rn(even[r], odd[r]);
-      const bool behind = WarpList<double, S>::precedes(after[r], after_index[r], t, here);
-      list[r].offer(t, here, here < n && here != self[r] && behind);
+      const bool beyond = WarpList<double, S>::precedes(behind[r], behind_index[r], t, here);
+      list[r].offer(t, here, here < end && here != self[r] && beyond);
     }
   }
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     if (first + r >= m) continue;
-#pragma unroll
-    for (int s = 0; s < S; ++s) {
-      const int column = done + 32 * s + lane;
-      if (column < k) {
-        distance[(first + r) * k + column] = list[r].value[s];
-        index[(first + r) * k + column] = list[r].index[s];
-      }
+    list[r].write(found, found_index, blockIdx.y * (long long)m + first + r, width);
+  }
+}
+
+// The `width` least by (value, index) of those of the parts: found, found_index (parts, m, width)
+// -> merged, merged_index (m, width). A warp for each query, WARPS in a block; width <= 32 S.
+template <int S>
+__global__ void __launch_bounds__(32 * WARPS, 2)
+knn_merge(const double* __restrict__ found, const int* __restrict__ found_index,
+          double* __restrict__ merged, int* __restrict__ merged_index, int parts, int m,
+          int width) {
+  const int lane = threadIdx.x % 32;
+  const long long query = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
+  if (query >= m) return;  // whole warps leave
+  WarpList<double, S> list;
+  for (int part = 0; part < parts; ++part) {
+    const long long row = (part * (long long)m + query) * width;
+    for (int start = 0; start < width; start += 32) {
+      const bool there = start + lane < width;
+      const double value = there ? found[row + start + lane] : infinity<double>();
+      const int index = there ? found_index[row + start + lane] : NO_INDEX;
+      list.offer(value, index, true);  // an empty slot comes before nothing
     }
   }
+  list.write(merged, merged_index, query, width);
 }

@@ -18,6 +18,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lle_gpu.cuda.duration import forget_rates
 from lle_gpu.cuda.probe import cupy, forget_probes
 
 __all__ = [
@@ -121,6 +122,7 @@ def _opt_in_limit(device: int) -> int:
 def forget_devices() -> None:
     """Ask the devices again."""
     _opt_in_limit.cache_clear()
+    forget_rates()
     forget_probes()
 
 

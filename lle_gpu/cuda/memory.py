@@ -89,6 +89,7 @@ def for_each_chunk(
     n: int,
     bytes_per_row: int,
     *,
+    most_rows: int | None = None,
     quiet: bool = False,
 ) -> None:
     """Call ``work(rows)`` for consecutive slices that cover ``range(n)``.
@@ -103,6 +104,8 @@ def for_each_chunk(
     n : int
     bytes_per_row : int
         Device memory that ``work`` allocates for each row.
+    most_rows : int, optional
+        Of a slice, for another reason than memory: see :func:`lle_gpu.cuda.duration.rows_at_once`.
     quiet : bool
 
     Raises
@@ -110,7 +113,7 @@ def for_each_chunk(
     MemoryError, RuntimeError
         The allocator's or the library's own, if there is not enough memory for a single row.
     """
-    size = chunk_rows(bytes_per_row)
+    size = min(chunk_rows(bytes_per_row), most_rows or n)
     low = 0
     while low < n:
         rows = slice(low, min(low + size, n))

@@ -60,10 +60,13 @@ class Proposer(Protocol):
     ----------
     relative, absolute : float
         Bounds on the rounding of its squared distances, see above.
+    most_rows : int or None
+        Queries of one call, where more would make a launch too long.
     """
 
     relative: float
     absolute: float
+    most_rows: int | None
 
     def count(self, k: int) -> int:
         """How many candidates it proposes for k neighbours."""

@@ -30,6 +30,8 @@ class CuML:
         If cuML is not installed, cannot be imported, or fails.
     """
 
+    most_rows: int | None = None
+
     def __init__(self, Z: Any, squares: Any) -> None:
         n, d = Z.shape
         self._n = n

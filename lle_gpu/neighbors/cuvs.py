@@ -25,6 +25,7 @@ class CuVS:
     """
 
     relative = 0.0
+    most_rows: int | None = None
 
     def __init__(self, Z: Any, squares: Any) -> None:
         self._Z = Z

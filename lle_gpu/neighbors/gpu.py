@@ -26,12 +26,14 @@ neighbours of a sample of queries are not the right ones.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda.duration import multiprocessors, rows_at_once
 from lle_gpu.cuda.geometry import warp_per_item
 from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
 from lle_gpu.exceptions import GpuUnavailableError
@@ -64,6 +66,8 @@ SMALL_WORK = 10**13
 # Queries whose neighbours by another library's candidates are searched once more by ourselves.
 SAMPLE = 64
 INDEX_LIMIT = 2**31 - 1024
+# Blocks of knn_exact for each multiprocessor, which has two at a time; points of a part at least.
+BLOCKS, LEAST_PART = 4, 2048
 
 
 def _queries_per_warp(columns: int, lists: int) -> int:
@@ -93,12 +97,23 @@ def _exact(real: str, lists: int) -> str:
     return f"knn_exact<{real}, {EXACT_QUERIES[lists]}, {lists}>"
 
 
+def _merge(lists: int) -> str:
+    return f"knn_merge<{lists}>"
+
+
 register(SOURCE, [_difference(columns, lists) for lists in LISTS for columns in COLUMNS])
-register(SOURCE, [_products(lists) for lists in LISTS])
+register(SOURCE, [f(lists) for f in (_products, _merge) for lists in LISTS])
 register(
     SOURCE,
     [f(real, lists) for f in (_rerank, _exact) for real in REALS.values() for lists in LISTS],
 )
+
+
+def _parts(blocks: int, n: int) -> tuple[int, int]:
+    """Parts of n points, and points of a part: so many that ``blocks`` for each fill the device."""
+    parts = min(-(-BLOCKS * multiprocessors() // blocks), max(1, n // LEAST_PART))
+    size = 32 * -(-n // (32 * parts))
+    return -(-n // size), size
 
 
 def _lists(count: int) -> int:
@@ -110,11 +125,14 @@ class Differences:
     """Our own proposer for up to 32 dimensions: sum_j (y_j - z_j)^2."""
 
     absolute = 0.0
+    most_rows: int | None
 
     def __init__(self, Z: Any, squares: Any) -> None:
         self._columns = next(columns for columns in COLUMNS if columns >= Z.shape[1])
         self._Z = self._filled(Z)
         self.relative = (self._columns + 4) * FLOAT32_ROUNDING
+        # A pair takes two instructions a coordinate, and some for the comparison with the list.
+        self.most_rows = rows_at_once(len(Z) * (2.0 * self._columns + 6), double=False)
 
     def count(self, k: int) -> int:
         """All that a list holds."""
@@ -145,6 +163,7 @@ class Products:
     """Our own proposer for any dimension: ||y||^2 + ||z||^2 - 2 y.z, tile by tile."""
 
     relative = 0.0
+    most_rows: int | None = None
 
     def __init__(self, Z: Any, squares: Any) -> None:
         self._Z, self._squares = Z, squares
@@ -206,7 +225,7 @@ class NeighborSearch:
     Attributes
     ----------
     algorithm : {"cuml", "cuvs", "cupy"}
-        Who proposes.
+        Who proposes. That is settled, and the library loaded, when it is asked for first.
     passed_over : dict of str to str
         Who was to propose and cannot, and why.
 
@@ -215,8 +234,8 @@ class NeighborSearch:
     ValueError
         For an algorithm or a metric that is not known here.
     GpuUnavailableError
-        For "cuml" or "cuvs", if that one cannot be used; the message says why. Also later, from
-        :meth:`kneighbors`, if it turns out to be unsound.
+        From :meth:`kneighbors`, for "cuml" or "cuvs", if that one cannot be used or turns out to be
+        unsound; the message says why.
     """
 
     def __init__(
@@ -240,12 +259,21 @@ class NeighborSearch:
         self.passed_over: dict[str, str] = {}
         self._asked = algorithm
         self._real = REALS[X.dtype]
-        self._waiting = [algorithm]
+        self._waiting = [algorithm]  # the first one is, or will be, asked
         if algorithm == "auto":
             n, d = X.shape
             small = n * n * d <= SMALL_WORK
             self._waiting = ["cupy"] if small else ["cuml", "cuvs", "cupy"]
-        self._take_next()
+        self._chosen = ""
+        self._made: tuple[Proposer, Scaled] | None = None
+        self._making = threading.Lock()
+
+    @property
+    def algorithm(self) -> str:
+        """Who proposes."""
+        if not self._chosen:
+            self._ready()
+        return self._chosen
 
     def __reduce__(self) -> Any:
         # Other libraries' indices cannot be pickled: they are made anew.
@@ -302,34 +330,45 @@ class NeighborSearch:
         self._from_all(points, own, unsettled, distance, index)
         if X is None:
             self._tell(len(unsettled))
+            self._release()
         index = index.astype(np.int64)
         return (cp.sqrt(distance), index) if return_distance else index
 
-    def _take_next(self) -> None:
-        """Begin with the next proposer that can be made; with none, float64 does everything."""
-        self._proposer: Proposer | None = None
-        self._scaled = Scaled(self.X)
-        while self._waiting:
-            self.algorithm = self._waiting.pop(0)
-            try:
-                self._proposer = PROPOSERS[self.algorithm](*self._scaled.points(self.X))
-            except Unusable as reason:
-                self._pass_over(reason)
-            except Exception as error:
-                if not (self._waiting and is_out_of_memory(error)):
-                    raise
-                self._pass_over(Unusable("the GPU's memory does not hold its index"))
-            else:
-                return
+    def _ready(self) -> tuple[Proposer, Scaled] | None:
+        """A proposer and its points' scale, made if need be; None: float64 does everything."""
+        with self._making:
+            while self._made is None and self._waiting:
+                self._chosen = self._waiting[0]
+                try:
+                    scaled = Scaled(self.X)
+                    self._made = PROPOSERS[self._chosen](*scaled.points(self.X)), scaled
+                except Unusable as reason:
+                    self._pass_over(reason)
+                except Exception as error:
+                    if not self._may_take_next(error):
+                        raise
+                    self._pass_over(Unusable("the GPU's memory does not hold its index"))
+            return self._made
+
+    def _may_take_next(self, error: Exception) -> bool:
+        return len(self._waiting) > 1 and is_out_of_memory(error)
+
+    def _release(self) -> None:
+        """Give up the proposer and its float32 copy of the points until somebody asks again.
+
+        A fit asks once, and its solver needs the memory.
+        """
+        self._made = None
 
     def _pass_over(self, reason: Unusable) -> None:
-        self._proposer = None
-        self.passed_over[self.algorithm] = str(reason)
-        if self._asked == self.algorithm != "cupy":
+        self._made = None
+        self.passed_over[self._chosen] = str(reason)
+        if self._asked == self._chosen != "cupy":
             raise GpuUnavailableError(
                 f"neighbors_algorithm={self._asked!r} cannot be used: {reason}. Use 'auto' or "
                 "'cupy', whose neighbours are the same."
             ) from reason
+        del self._waiting[0]
 
     def _tell(self, n_unsettled: int) -> None:
         """What was chosen and what was done, in words."""
@@ -342,24 +381,29 @@ class NeighborSearch:
         """Fill the rows that a proposer's candidates settle; return the numbers of the others."""
         cp = cupy()
         m, k = distance.shape
-        while self._proposer is not None and k + SPARE <= MOST_CANDIDATES and m:
+        while k + SPARE <= MOST_CANDIDATES and m and (made := self._ready()):
             try:
-                status = self._reranked(self._proposer, points, own, distance, index)
+                status = self._reranked(*made, points, own, distance, index)
                 self._check_sample(status, points, own, index)
             except Unusable as reason:
                 self._pass_over(reason)
             except Exception as error:
-                if not (self._waiting and is_out_of_memory(error)):
+                if not self._may_take_next(error):
                     raise
                 self._pass_over(Unusable("the GPU's memory is too small for its search"))
             else:
                 return cp.flatnonzero(status)
-            # Outside the except clauses, whose tracebacks held the proposer's memory.
-            self._take_next()
+            del made  # with the proposer's memory, for the next one
         return cp.arange(m)
 
     def _reranked(
-        self, proposer: Proposer, points: Any, own: Any, distance: Any, index: Any
+        self,
+        proposer: Proposer,
+        scaled: Scaled,
+        points: Any,
+        own: Any,
+        distance: Any,
+        index: Any,
     ) -> Any:
         """Fill rows from a proposer's candidates; return which of them are settled."""
         cp = cupy()
@@ -369,7 +413,7 @@ class NeighborSearch:
         rerank = kernel(SOURCE, _rerank(self._real, _lists(k)))
 
         def work(rows: slice) -> None:
-            Y, squares, reach = self._scaled.queries(points[rows])
+            Y, squares, reach = scaled.queries(points[rows])
             proposed, candidate = proposer.propose(Y, squares, own[rows], count)
             launch = warp_per_item(len(Y), warps=WARPS)
             arguments = (
@@ -388,13 +432,13 @@ class NeighborSearch:
                 np.int32(count),
                 np.int32(k),
                 np.int32(count >= n),
-                np.float64(self._scaled.scale),
+                np.float64(scaled.scale),
                 np.float64(proposer.relative),
                 np.float64(proposer.absolute),
             )
             rerank(launch.grid, launch.block, arguments)
 
-        for_each_chunk(work, m, bytes_per_row=40 * d + 32 * count)
+        for_each_chunk(work, m, bytes_per_row=40 * d + 32 * count, most_rows=proposer.most_rows)
         broken = int((status == BROKEN).sum())
         if broken:
             tf32 = " (CUPY_TF32 makes them so)" if self.algorithm == "cupy" else ""
@@ -412,15 +456,18 @@ class NeighborSearch:
         m, k = index.shape
         sample = cp.arange(0, m, -(-m // SAMPLE))
         distance, expected = cp.empty((len(sample), k)), cp.empty((len(sample), k), np.int32)
-        self._search_all(points[sample], own[sample], distance, expected)
+        everything = cp.arange(len(sample))
+        self._from_all(points[sample], own[sample], everything, distance, expected, quiet=True)
         wrong = (index[sample] != expected).any(axis=1) & (status[sample] == SETTLED)
         if bool(wrong.any()):
             raise Unusable(f"it misses neighbours, of {int(wrong.sum())} of {len(sample)} queries")
 
-    def _from_all(self, points: Any, own: Any, rows: Any, distance: Any, index: Any) -> None:
+    def _from_all(
+        self, points: Any, own: Any, rows: Any, distance: Any, index: Any, *, quiet: bool = False
+    ) -> None:
         """Fill the rows with these numbers, by looking at all points in float64."""
         cp = cupy()
-        k, d = distance.shape[1], points.shape[1]
+        k, (n, d) = distance.shape[1], self.X.shape
 
         def work(part: slice) -> None:
             some = rows[part]
@@ -428,20 +475,38 @@ class NeighborSearch:
             self._search_all(points[some], own[some], *found)
             distance[some], index[some] = found
 
+        passes = -(-k // (32 * _lists(k)))
         for_each_chunk(
-            work, len(rows), bytes_per_row=16 * d + 16 * k, quiet=len(rows) < len(points)
+            work,
+            len(rows),
+            bytes_per_row=16 * d + 40 * k,
+            most_rows=rows_at_once(passes * n * (2.0 * d + 4), double=True),
+            quiet=quiet or len(rows) < len(points),
         )
 
     def _search_all(self, points: Any, own: Any, distance: Any, index: Any) -> None:
+        cp = cupy()
         (m, k), (n, d) = distance.shape, self.X.shape
         lists = _lists(k)
-        exact = kernel(SOURCE, _exact(self._real, lists))
+        exact, merge = (kernel(SOURCE, name) for name in (_exact(self._real, lists), _merge(lists)))
         launch = warp_per_item(-(-m // EXACT_QUERIES[lists]), warps=WARPS)
+        parts, size = _parts(launch.grid[0], n)
         Q = points.astype(np.float64)
-        sizes = np.int32(n), np.int32(d), np.int32(m), np.int32(k)
+        after, after_index = cp.full(m, -1.0), cp.full(m, -1, np.int32)
         for done in range(0, k, 32 * lists):
-            arguments = (self.X, Q, own, distance, index, *sizes, np.int32(done))
-            exact(launch.grid, launch.block, arguments)
+            columns = slice(done, min(done + 32 * lists, k))
+            width = columns.stop - done
+            found = cp.empty((parts, m, width)), cp.empty((parts, m, width), np.int32)
+            sizes = map(np.int32, (n, d, m, width, size))
+            arguments = (self.X, Q, own, after, after_index, *found, *sizes)
+            exact((launch.grid[0], parts), launch.block, arguments)
+            if parts > 1:
+                one = warp_per_item(m, warps=WARPS)
+                merged = cp.empty((1, m, width)), cp.empty((1, m, width), np.int32)
+                merge(one.grid, one.block, (*found, *merged, *map(np.int32, (parts, m, width))))
+                found = merged
+            distance[:, columns], index[:, columns] = found[0][0], found[1][0]
+            after, after_index = (a[:, columns.stop - 1].copy() for a in (distance, index))
 
 
 def _made_anew(X: Any, n_neighbors: int, algorithm: str, metric: Any, n_jobs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import platform
 import re
@@ -17,12 +18,14 @@ import reference
 from conftest import make_manifold
 from numpy.testing import assert_array_equal
 
+from lle_gpu import LocallyLinearEmbedding
+from lle_gpu.cuda import duration
 from lle_gpu.cuda.memory import is_out_of_memory
 from lle_gpu.exceptions import GpuUnavailableError
 from lle_gpu.neighbors import CPU_ALGORITHMS, candidates, cpu
 from lle_gpu.neighbors import gpu as gpu_neighbors
 from lle_gpu.neighbors.candidates import Scaled
-from lle_gpu.neighbors.gpu import Differences, NeighborSearch, Products
+from lle_gpu.neighbors.gpu import INDEX_LIMIT, Differences, NeighborSearch, Products
 from lle_gpu.progress import StageTimes, report_to
 
 from . import fake_rapids
@@ -250,6 +253,59 @@ class TestProposals:
         if gpu.machine is not None:
             launched = gpu.machine.launches
             assert not any(name.startswith("knn_exact") for name in launched), "all were proposed"
+
+
+@pytest.mark.parametrize("k", [1, 40, 130])
+def test_blocks_share_the_points_of_few_queries(gpu_once, monkeypatch, k):
+    """Parts of 32 points, of which some have fewer than k, and ties across all of them."""
+    monkeypatch.setattr(gpu_neighbors, "LEAST_PART", 32)
+    monkeypatch.setattr(gpu_neighbors, "MOST_CANDIDATES", 0)
+    X = np.round(2 * np.random.default_rng(k).normal(size=(171, 2)))
+    for n_queries in (1, 33):
+        assert_equal(*both(gpu_once, X, k, X[:n_queries]))
+    assert_equal(*both(gpu_once, X[:161], k))
+    if gpu_once.machine is not None:
+        assert any(name.startswith("knn_merge") for name in gpu_once.machine.launches)
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 20, 132])
+@pytest.mark.parametrize("blocks", [1, 2, 33, 10**5])
+def test_parts_fill_the_device_and_are_no_smaller_than_need_be(stand_in, blocks, multiprocessors):
+    stand_in.machine.multiprocessors = multiprocessors
+    for n in (1, 31, 2047, 4096, 100_003, INDEX_LIMIT):
+        parts, size = gpu_neighbors._parts(blocks, n)
+        assert size % 32 == 0 and (parts - 1) * size < n <= parts * size
+        assert parts == 1 or size >= gpu_neighbors.LEAST_PART
+        assert parts == 1 or (parts - 1) * blocks < gpu_neighbors.BLOCKS * multiprocessors
+        enough = parts * blocks >= 2 * multiprocessors  # that is how many run at a time
+        assert enough or size < 2 * gpu_neighbors.LEAST_PART
+
+
+@pytest.mark.parametrize("kernel", ["knn_difference", "knn_exact"])
+def test_no_launch_is_long(stand_in, monkeypatch, kernel):
+    """A watchdog would end it, and the process could use the device no more."""
+    if kernel == "knn_exact":
+        monkeypatch.setattr(gpu_neighbors, "MOST_CANDIDATES", 0)
+    X = make_manifold("swiss-roll", 40)
+    rows = []
+    difference, search_all = Differences.propose, NeighborSearch._search_all
+    counted = {
+        "knn_difference": lambda self, Y, *rest: rows.append(len(Y)) or difference(self, Y, *rest),
+        "knn_exact": lambda self, Y, *rest: rows.append(len(Y)) or search_all(self, Y, *rest),
+    }[kernel]
+    of = {"knn_difference": (Differences, "propose"), "knn_exact": (NeighborSearch, "_search_all")}
+    monkeypatch.setattr(*of[kernel], counted)
+    # One multiprocessor of the stand-in: 64 lanes at 1 GHz, and 1 for 32 of them in float64.
+    stand_in.machine.multiprocessors = 1
+    operations = {"knn_difference": 40 * 2 * 3, "knn_exact": 40 * 2 * 3 * 32}[kernel]
+    seconds = operations / 64e9
+    for longest in (12 * seconds, 0.1 * seconds):
+        monkeypatch.setattr(duration, "LONGEST", longest)
+        rows.clear()
+        assert_equal(*both(stand_in, X, 5))
+        assert sum(rows) == 40
+        assert max(rows) == 1 or max(rows) * seconds <= longest
+        assert max(rows) * seconds >= 0.3 * longest, "pieces that are far too small"
 
 
 def test_only_what_is_unsettled_is_searched_in_float64(stand_in, monkeypatch):
@@ -481,8 +537,11 @@ class TestLibraries:
     def test_what_was_asked_for_is_not_there(self, stand_in, rapids, package):
         rapids()
         match = f"'{package}' cannot be used: not installed .pip install {package}-cu13"
+        search = NeighborSearch(stand_in.cupy.asarray(ROLL), 6, algorithm=package)
         with pytest.raises(GpuUnavailableError, match=match):
-            NeighborSearch(stand_in.cupy.asarray(ROLL), 6, algorithm=package)
+            search.kneighbors()
+        with pytest.raises(GpuUnavailableError, match=match):  # and again, not something else
+            search.kneighbors(stand_in.cupy.asarray(ROLL[:3]))
 
     @pytest.mark.parametrize("package", ["cuml", "cuvs"])
     def test_their_running_out_of_memory_makes_smaller_chunks(self, stand_in, rapids, package):
@@ -523,7 +582,39 @@ class TestLibraries:
 
         monkeypatch.setattr(Scaled, "points", points)
         with pytest.raises(RuntimeError, match="CUSOLVER"):
-            NeighborSearch(stand_in.cupy.asarray(ROLL), 6)
+            NeighborSearch(stand_in.cupy.asarray(ROLL), 6).kneighbors()
+
+    @pytest.mark.parametrize("package", ["cuml", "cuvs"])
+    def test_a_graph_that_was_brought_loads_none(self, stand_in, rapids, package):
+        calls = rapids(**{package: ()})
+        graph = cpu.NeighborSearch(ROLL, 6).kneighbors(return_distance=False)
+        options = {"n_neighbors": 6, "neighbors_algorithm": package, "device": "gpu"}
+        model = LocallyLinearEmbedding(**options).fit(ROLL, knn_graph=graph)
+        assert not calls
+        model.transform(ROLL[:2])
+        assert calls
+
+    @pytest.mark.parametrize("package", ["cuml", "cuvs"])
+    def test_nothing_of_theirs_is_kept_once_the_training_points_have_theirs(
+        self, stand_in, rapids, package
+    ):
+        """But what new points need is made once for all of them."""
+        calls = rapids(**{package: ()})
+        X, new = stand_in.cupy.asarray(ROLL), stand_in.cupy.asarray(ROLL[:9] + 0.1)
+        search = NeighborSearch(X, 6, algorithm=package)
+        before = stand_in.machine.used[0]
+        found = search.kneighbors(return_distance=False)
+        gc.collect()
+        assert stand_in.machine.used[0] - before < found.nbytes + 512
+        held = []
+        for _ in range(3):
+            assert_array_equal(
+                search.kneighbors(new, return_distance=False).get(),
+                cpu.NeighborSearch(ROLL, 6).kneighbors(ROLL[:9] + 0.1, return_distance=False),
+            )
+            held.append(search._made)
+        assert held[0] is held[1] is held[2] is not None
+        assert calls
 
     @pytest.mark.parametrize("package", ["cuml", "cuvs"])
     def test_they_wait_for_our_stream(self, stand_in, rapids, monkeypatch, package):

@@ -85,7 +85,9 @@ class Device:
         return {
             "MaxSharedMemoryPerBlockOptin": machine.shared_bytes,
             "MaxSharedMemoryPerBlock": PLAIN_SHARED_BYTES,
-            "MultiProcessorCount": 4,
+            "MultiProcessorCount": machine.multiprocessors,
+            "ClockRate": 1_000_000,  # kHz
+            "SingleToDoublePrecisionPerfRatio": 32,
             "MaxThreadsPerBlock": 1024,
             "WarpSize": 32,
         }

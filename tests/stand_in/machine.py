@@ -30,6 +30,7 @@ class Machine:
         The most that was allocated at once on one device.
     shared_bytes : int
         Shared memory that a block may have with the opt-in.
+    multiprocessors : int
     """
 
     n_devices = 2
@@ -46,6 +47,7 @@ class Machine:
         self.launches: list[str] = []
         self.bytes_to_host = self.bytes_to_device = self.peak_bytes = 0
         self.shared_bytes = 232_448
+        self.multiprocessors = 4
         self.used = [0] * self.n_devices
         self.pooled = [0] * self.n_devices
         self.generation = object()
