@@ -20,7 +20,7 @@ from lle_gpu.cuda.inventory import LIBRARIES, conflicts, device_facts
 from lle_gpu.device import find_gpu, resolve
 
 
-def fake_cupy(count=1, count_error=None, kernel_error=None, written=1):
+def fake_cupy(count=1, count_error=None, kernel_error=None, written=1, capability="90"):
     """A module that answers as CuPy does where it is probed."""
     cupy = types.ModuleType("cupy")
     cupy.__spec__ = importlib.util.spec_from_loader("cupy", loader=None)
@@ -43,7 +43,8 @@ def fake_cupy(count=1, count_error=None, kernel_error=None, written=1):
             getDevice=lambda: 0,
             getDeviceCount=device_count,
             getDeviceProperties=lambda i: {"name": b"Imaginary 9000"},
-        )
+        ),
+        Device=lambda i: types.SimpleNamespace(compute_capability=capability),
     )
     cupy.RawKernel = RawKernel
     cupy.zeros = lambda n, dtype: [0] * n
@@ -114,6 +115,7 @@ def test_without_cupy(monkeypatch):
     [
         (fake_cupy(count_error=RuntimeError("no driver")), "no NVIDIA driver or device: no driver"),
         (fake_cupy(count=0), "finds no NVIDIA device"),
+        (fake_cupy(capability="61"), "Imaginary 9000 has compute capability 6.1;.* need 7.5 or"),
         (fake_cupy(kernel_error=ImportError("libnvrtc.so")), "cannot run a kernel.*libnvrtc.so"),
         (fake_cupy(written=0), "ran and wrote nothing"),
         (fake_cupy(), "on Imaginary 9000, but CUDA's libraries for linear algebra cannot"),

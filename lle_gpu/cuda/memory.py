@@ -41,6 +41,14 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "out_of_memory",
 )
+# What cuBLAS and cuSOLVER say if they cannot have memory for themselves when they are used first
+# (it may mean something else, too), and how little is free then.
+UNMADE = (
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUSOLVER_STATUS_NOT_INITIALIZED",
+    "CUSOLVER_STATUS_INTERNAL_ERROR",
+)
+LITTLE = 1 << 28
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -53,13 +61,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryLimitError):
         return False
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and says_out_of_memory(error)
+        isinstance(error, RuntimeError) and (says_out_of_memory(error) or _is_unmade(error))
     )
 
 
 def says_out_of_memory(error: BaseException) -> bool:
     """Whether an error's message does: for libraries whose errors are of no class in particular."""
     return any(code in str(error) for code in OUT_OF_MEMORY)
+
+
+def _is_unmade(error: RuntimeError) -> bool:
+    """Whether a library could not be made ready, and the driver has next to nothing left."""
+    if not any(code in str(error) for code in UNMADE):
+        return False
+    free, _ = cupy().cuda.runtime.memGetInfo()
+    return bool(free < LITTLE)
 
 
 def free_bytes() -> int:

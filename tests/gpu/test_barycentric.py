@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from lle_gpu.constraints import cpu
 from lle_gpu.constraints.gpu.standard import barycentric_weights, standard, weighted_means
-from lle_gpu.cuda import kernel
+from lle_gpu.cuda import duration, kernel
 
 # The function of that name hides the module from an import statement.
 MODULE = sys.modules["lle_gpu.constraints.gpu.standard"]
@@ -108,9 +108,10 @@ def test_weights_solve_the_dense_system(gpu, by_kernel, m, n, d, k, real):
 
 
 @pytest.mark.parametrize("real", TOLERANCE)
-@pytest.mark.parametrize(("d", "k"), [(10, 129), (70, 129), (150, 140)])
+@pytest.mark.parametrize(("d", "k"), [(10, 129), (70, 129), (150, 140), (160, 260), (257, 520)])
 def test_more_neighbors_than_a_kernel_takes(gpu, d, k, real):
-    data = problem(3, 160, d, k, real)
+    """Beyond 256 rows cupy.linalg.solve, which the stand-in has not, is a loop over the points."""
+    data = problem(3, k + 20, d, k, real)
     close(weights(gpu, *data), dense_weights(*data), 1e-10)
 
 
@@ -250,7 +251,7 @@ def test_a_ridge_that_regularises_nothing_is_an_error(gpu):
 
 def test_a_singular_system_that_the_library_does_not_report_is_an_error(stand_in, monkeypatch):
     # cuBLAS gives numbers that are none, and no error.
-    monkeypatch.setattr(stand_in.cupy.linalg, "solve", lambda a, b: b * np.nan)
+    monkeypatch.setattr(stand_in.cupy.cublas, "batched_gesv", lambda a, b: b * np.nan)
     with pytest.raises(np.linalg.LinAlgError, match="reg=0.001 is too small"):
         weights(stand_in, *problem(2, 140, 100, 130))
 
@@ -362,6 +363,45 @@ def test_many_neighbors_in_little_memory(stand_in):
     arrays = on(stand_in, *data)
     stand_in.machine.memory_bytes = 4_000_000
     close(stand_in.to_numpy(barycentric_weights(*arrays, reg=REG)), dense_weights(*data), 1e-10)
+
+
+@pytest.mark.parametrize(("d", "k"), [(3, 30), (3, 100), (3, 130), (150, 130)])
+def test_chunks_without_ridge_are_no_larger_than_they_say(stand_in, monkeypatch, d, k):
+    asked = []
+
+    def counted(work, n, bytes_per_row, **_):
+        before = stand_in.machine.peak_bytes = stand_in.machine.used[0]
+        work(slice(0, n))
+        asked.append((n * bytes_per_row, stand_in.machine.peak_bytes - before))
+
+    arrays = on(stand_in, *problem(60, 200, d, k))
+    monkeypatch.setattr(MODULE, "for_each_chunk", counted)
+    barycentric_weights(*arrays, reg=0)
+    said, taken = max(asked, key=lambda pair: pair[1])
+    assert said / 8 < taken <= said
+
+
+@pytest.mark.parametrize("k", [12, 60])
+def test_new_points_of_double_precision_copy_no_single_training_points(stand_in, k):
+    """But their neighbours."""
+    points, X, index = problem(2, 20_000, 20, k)
+    arrays = on(stand_in, points, X.astype(np.float32), index)
+    before = stand_in.machine.peak_bytes = stand_in.machine.used[0]
+    w = barycentric_weights(*arrays, reg=REG)
+    assert stand_in.machine.peak_bytes - before < 100_000 < arrays[1].nbytes
+    close(stand_in.to_numpy(w), dense_weights(points, X.astype(np.float32), index), 1e-10)
+
+
+@pytest.mark.parametrize("k", [12, 60])
+def test_no_launch_is_long(stand_in, monkeypatch, k):
+    data = problem(50, 90, 70, k)
+    stand_in.machine.multiprocessors = 1
+    # 64 lanes at 1 GHz, and one in 32 of them in float64: seven points.
+    operations = k * (70 * (k + 1) / 2 + k * k / 6)
+    monkeypatch.setattr(duration, "LONGEST", 7.5 * operations * 32 / 64e9)
+    close(weights(stand_in, *data), dense_weights(*data), 1e-10)
+    launched = [name for name in stand_in.machine.launches if name.startswith("barycentric")]
+    assert len(launched) == -(-50 // 7)
 
 
 # Weighted means -----------------------------------------------------------------------------------

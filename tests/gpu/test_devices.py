@@ -181,6 +181,16 @@ OTHERS = [
 ]
 
 
+@pytest.mark.parametrize("library", ["CUBLAS", "CUSOLVER"])
+def test_a_library_that_cannot_be_made_ready_on_a_full_device(stand_in, library):
+    """It says so without the word memory, and says the same where memory is not the reason."""
+    error = RuntimeError(f"{library}_STATUS_NOT_INITIALIZED")
+    assert not is_out_of_memory(error)
+    stand_in.machine.memory_bytes = 1 << 20
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(OTHERS[0])
+
+
 class TestOutOfMemory:
     @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
     def test_is_told(self, error):

@@ -18,6 +18,7 @@ from lle_gpu.constraints import gpu as on_gpu
 from lle_gpu.constraints.cpu.local import principal_directions as cpu_directions
 from lle_gpu.constraints.gpu import directions
 from lle_gpu.constraints.gpu.directions import principal_directions
+from lle_gpu.cuda import duration
 
 EPS = np.finfo(np.float64).eps
 METHODS = ("hessian", "ltsa", "modified")
@@ -300,6 +301,18 @@ class TestRows:
         X = np.random.default_rng(3).normal(size=(40, 1))
         found, expected, _ = built(gpu, method, X, reference.neighbors(X, 6), 1)
         assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+    def test_no_launch_is_long(self, stand_in, method, monkeypatch):
+        """A watchdog would end it, and the process could use the device no more."""
+        X, index = neighborhoods("five-d", 41, 16)
+        stand_in.machine.multiprocessors = 1
+        # 64 lanes at 1 GHz, and one in 32 of them in float64; Gram matrix and eight sweeps.
+        seconds = (16 * 16 * 20 / 2 + 2.5 * 8 * 16**3) * 32 / 64e9
+        monkeypatch.setattr(duration, "LONGEST", 9.5 * seconds)
+        found, expected, _ = built(stand_in, method, X, index, 2)
+        assert_allclose(found, expected, rtol=0, atol=1e-9)
+        launched = [name for name in stand_in.machine.launches if "directions" in name]
+        assert len(launched) == 5 * (2 if method == "modified" else 1)  # of 9 points; found twice
 
     def test_784_features(self, gpu, method):
         X = np.random.default_rng(3).normal(size=(24, 784)).astype(np.float32)

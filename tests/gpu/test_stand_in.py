@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import gc
+import importlib.util
 import inspect
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from stand_in import array, cuda, functions, install, linalg, random
+from stand_in import array, cublas, cuda, functions, install, linalg, random
 
 from lle_gpu.spectral.lanczos import array_module, lanczos, to_host
 
@@ -19,11 +22,13 @@ def surface():
     """(dotted name in cupy, the stand-in's object) of everything public."""
     for name in functions.__all__:
         yield name, getattr(functions, name)
-    for prefix, module in (("linalg.", linalg), ("random.", random), ("cuda.", cuda)):
+    parts = {"linalg.": linalg, "random.": random, "cuda.": cuda}
+    for prefix, module in parts.items():
         for name in module.__all__:
             yield prefix + name, getattr(module, name)
     for prefix, part in (
         ("cuda.runtime.", cuda.runtime),
+        ("cuda.device.", cuda.device),
         ("cuda.memory.", cuda.memory),
         ("cuda.compiler.", cuda.compiler),
         ("cuda.stream.", cuda.stream),
@@ -99,6 +104,20 @@ def test_cupy_has_all_of_it_with_the_same_parameters():
     found = {name: difference(real, name, ours) for name, ours in surface()}
     assert len(found) > 200
     assert {name: text for name, text in found.items() if text} == {}
+
+
+def test_cublas_has_all_of_it_with_the_same_parameters():
+    """Read, not imported: that needs cuBLAS."""
+    found = importlib.util.find_spec("cupy.cublas") if importlib.util.find_spec("cupy") else None
+    if found is None:
+        pytest.skip("CuPy is not installed")
+    defined = {
+        node.name: [argument.arg for argument in node.args.args]
+        for node in ast.parse(Path(found.origin).read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    for name in cublas.__all__:
+        assert defined[name] == list(inspect.signature(getattr(cublas, name)).parameters)
 
 
 # ---- strictness; what is said here of CuPy is tried on it where there is a device ----

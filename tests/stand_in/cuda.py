@@ -98,6 +98,20 @@ class Device:
             return memGetInfo()
 
 
+def get_cublas_handle():
+    return _handle("CUBLAS")
+
+
+def get_cusolver_handle():
+    return _handle("CUSOLVER")
+
+
+def _handle(library):
+    if memGetInfo()[0] == 0:
+        raise RuntimeError(f"{library}_STATUS_NOT_INITIALIZED")
+    return 1
+
+
 class Graph:
     """The kernels launched while a stream was captured."""
 
@@ -391,6 +405,7 @@ runtime = _part(
     "runtimeGetVersion",
     "setDevice",
 )
+device = _part("Device", "get_cublas_handle", "get_cusolver_handle")
 memory = _part("MemoryPool", "OutOfMemoryError")
 compiler = _part("CompileException")
 stream = _part("Event", "Stream", "get_current_stream", "get_elapsed_time")

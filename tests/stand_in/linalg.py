@@ -6,7 +6,7 @@ import numpy as np
 
 from .array import like_numpy
 
-__all__ = ["cholesky", "eigh", "eigvalsh", "norm", "qr", "solve", "svd"]
+__all__ = ["cholesky", "eigh", "eigvalsh", "norm", "qr", "svd"]
 
 
 def _linalg(stub):
@@ -23,7 +23,5 @@ def eigvalsh(a, UPLO="L"): ...
 def norm(x, ord=None, axis=None, keepdims=False): ...
 @_linalg
 def qr(a, mode="reduced"): ...
-@_linalg
-def solve(a, b): ...
 @_linalg
 def svd(a, full_matrices=True, compute_uv=True): ...

@@ -98,11 +98,12 @@ machine = Machine()
 
 def install(monkeypatch: Any) -> Machine:
     """Put the stand-in where ``import cupy`` and ``import cupyx`` find it; reset the machine."""
-    from . import array, cuda, functions, linalg, random, sparse
+    from . import array, cublas, cuda, functions, linalg, random, sparse
 
     machine.reset()
     modules = {
         "cupy": array,
+        "cupy.cublas": cublas,
         "cupy.linalg": linalg,
         "cupy.random": random,
         "cupy.cuda": cuda,
@@ -116,7 +117,7 @@ def install(monkeypatch: Any) -> Machine:
         made[name] = _module(name, source)
     for part in (functions, cuda.TOP_LEVEL):
         _fill(made["cupy"], part)
-    for name in ("runtime", "memory", "compiler", "stream", "graph"):
+    for name in ("runtime", "device", "memory", "compiler", "stream", "graph"):
         made[f"cupy.cuda.{name}"] = _module(f"cupy.cuda.{name}", getattr(cuda, name))
     for name, module in made.items():
         parent, _, child = name.rpartition(".")

@@ -23,10 +23,11 @@ import numpy as np
 
 from lle_gpu.constraints.gpu.local import kernel_index
 from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda.duration import rows_at_once
 from lle_gpu.cuda.geometry import Geometry, block_per_item, lanes_per_item, shared_memory_limit
 from lle_gpu.cuda.memory import chunk_rows
 
-__all__ = ["directions_bytes", "principal_directions", "tangent_coordinates"]
+__all__ = ["directions_bytes", "directions_rows", "principal_directions", "tangent_coordinates"]
 
 SOURCE = "local_eigen.cu"
 # Where d >= k no matrix tried took more than 12; where d < k, 28, with singular values from 1 to
@@ -123,6 +124,16 @@ def tangent_coordinates(X: Any, index: Any, n_components: int) -> Any:
 def directions_bytes(k: int, d: int, count: int) -> int:
     """Device memory per point that :func:`principal_directions` takes, its result included."""
     return 8 * (count * k + min(k, d)) + 4 * (k + 1)
+
+
+def directions_rows(k: int, d: int) -> int:
+    """Points that :func:`principal_directions` is to be called for at once: see ``duration``.
+
+    The inner products of k differences; then as many sweeps as most points need, each of p^2 / 2
+    pairs, p = min(k, d), with three products and two updates of k numbers.
+    """
+    p, sweeps = min(k, d), 8
+    return rows_at_once(p * k * d / 2 + 2.5 * sweeps * p * p * k, double=True)
 
 
 def _route(k: int, d: int) -> int | tuple[int, int, str]:

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.gpu.directions import directions_bytes, tangent_coordinates
+from lle_gpu.constraints.gpu.directions import (
+    directions_bytes,
+    directions_rows,
+    tangent_coordinates,
+)
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import Geometry, fitting_threads, lanes_per_item
 from lle_gpu.cuda.memory import for_each_chunk
@@ -42,13 +46,13 @@ def hessian(
     -------
     Constraints with rows of shape (n, n_components (n_components + 1) / 2, k), float64.
     """
-    n, k = index.shape
+    (n, k), d = index.shape, X.shape[1]
     rows = cupy().empty((n, n_components * (n_components + 1) // 2, k))
 
     def work(chunk: slice) -> None:
         hessian_rows(tangent_coordinates(X, index[chunk], n_components), rows[chunk], hessian_tol)
 
-    for_each_chunk(work, n, directions_bytes(k, X.shape[1], n_components))
+    for_each_chunk(work, n, directions_bytes(k, d, n_components), most_rows=directions_rows(k, d))
     return Constraints(index, rows)
 
 

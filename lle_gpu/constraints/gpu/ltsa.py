@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.gpu.directions import directions_bytes, tangent_coordinates
+from lle_gpu.constraints.gpu.directions import (
+    directions_bytes,
+    directions_rows,
+    tangent_coordinates,
+)
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import warp_per_item
 from lle_gpu.cuda.memory import for_each_chunk
@@ -32,7 +36,7 @@ def ltsa(X: Any, index: Any, n_components: int, *, n_jobs: int | None = None) ->
     -------
     Constraints with rows of shape (n, k, k), float64.
     """
-    n, k = index.shape
+    (n, k), d = index.shape, X.shape[1]
     rows = cupy().empty((n, k, k))
     project = kernel("ltsa.cu", "ltsa_rows")
 
@@ -42,5 +46,5 @@ def ltsa(X: Any, index: Any, n_components: int, *, n_jobs: int | None = None) ->
         grid, block, _ = warp_per_item(c)
         project(grid, block, (U, rows[chunk], np.int32(c), np.int32(q), np.int32(k)))
 
-    for_each_chunk(work, n, directions_bytes(k, X.shape[1], n_components))
+    for_each_chunk(work, n, directions_bytes(k, d, n_components), most_rows=directions_rows(k, d))
     return Constraints(index, rows)

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.gpu.directions import directions_bytes, principal_directions
+from lle_gpu.constraints.gpu.directions import (
+    directions_bytes,
+    directions_rows,
+    principal_directions,
+)
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import fitting_threads, lanes_per_item
 from lle_gpu.cuda.memory import for_each_chunk
@@ -56,7 +60,8 @@ def modified(
 
     # eta needs all points. The directions are found again afterwards: keeping them would take
     # n x k x min(k, d) numbers.
-    for_each_chunk(measure, n, directions_bytes(k, d, 0), quiet=True)
+    most = directions_rows(k, d)
+    for_each_chunk(measure, n, directions_bytes(k, d, 0), most_rows=most, quiet=True)
     n_leading = (k - _almost_null_sizes(values, k, n_components)).astype(np.int32)
 
     shared_bytes = 8 * (2 * p + 4 * k)
@@ -72,7 +77,7 @@ def modified(
         options = np.float64(reg), np.float64(modified_tol)
         combine_rows(grid, block, (*arrays, *sizes, *options), shared_bytes=shared)
 
-    for_each_chunk(combine, n, directions_bytes(k, d, p))
+    for_each_chunk(combine, n, directions_bytes(k, d, p), most_rows=most)
     own = cp.arange(n, dtype=index.dtype)[:, None]
     return Constraints(cp.concatenate([own, index], axis=1), rows)
 

@@ -7,7 +7,7 @@ are in ``kernels/barycentric.cu``. Which way a problem goes:
 k <= 32                      one kernel, 2 to 16 lanes a point
 k <= 128                     one kernel, a block a point, if the device has the shared memory (k =
                              128 in float64 takes 75 KiB; compute capability 7.5 has 64)
-beyond                       :func:`local_weights`: batched matrix products and solutions
+beyond                       :func:`local_weights`: batched matrix products and solutions (cuBLAS)
 reg = 0 and k > d            the same: all Gram matrices are singular, which takes eigenvectors
 points that a kernel marks   the same: a pivot lost in rounding, a trace beyond float32's range
 ===========================  ======================================================================
@@ -20,6 +20,7 @@ the ridge alone makes the matrix regular, too, and a small d makes float64 cheap
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ import numpy as np
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.gpu.local import EPS, differences, kernel_index
 from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda.duration import rows_at_once
 from lle_gpu.cuda.geometry import (
     block_per_item,
     lanes_per_item,
@@ -135,11 +137,11 @@ def local_weights(Z: Any, reg: float) -> Any:
         if 2 * d < k:
             # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
             A = Z.transpose(0, 2, 1) @ Z + ridge * cp.eye(d)
-            y = cp.linalg.solve(A, Z.sum(axis=1)[:, :, None])
+            y = _solve(A, Z.sum(axis=1)[:, :, None])
             w = 1.0 - (Z @ y)[:, :, 0]
         else:
             G = Z @ Z.transpose(0, 2, 1) + ridge * cp.eye(k)
-            w = cp.linalg.solve(G, cp.ones((c, k, 1)))[:, :, 0]
+            w = _solve(G, cp.ones((c, k, 1)))[:, :, 0]
     w /= w.sum(axis=1, keepdims=True)
     if not bool(cp.isfinite(w).all()):  # cuBLAS does not say so itself
         raise np.linalg.LinAlgError(
@@ -147,6 +149,19 @@ def local_weights(Z: Any, reg: float) -> Any:
             "a larger one, or 0, which gives the weights of least norm"
         )
     return w
+
+
+def _solve(A: Any, b: Any) -> Any:
+    """Solve all the systems at once, A (c, m, m) and b (c, m, 1).
+
+    cupy.linalg.solve goes through those with m > 256 one by one, in Python: slower by far than
+    what cuBLAS loses there, of which CuPy warns.
+    """
+    from cupy.cublas import batched_gesv
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The matrix size", UserWarning)
+        return batched_gesv(A, b)
 
 
 def _unregularised(Z: Any) -> Any:
@@ -234,7 +249,7 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
     m, k = index.shape
     d = X.shape[1]
     real = np.promote_types(np.promote_types(points.dtype, X.dtype), np.float32)
-    points, X = (cp.ascontiguousarray(array.astype(real, copy=False)) for array in (points, X))
+    points = cp.ascontiguousarray(points.astype(real, copy=False))
     index = kernel_index(index, len(X))
     single = real == np.float32 and k <= d and reg >= LEAST_SINGLE_REG
     arithmetic = np.dtype(np.float32 if single else np.float64)
@@ -246,9 +261,37 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
         return
 
     marked = cp.empty(m, np.int32)
+
+    def work(rows: slice) -> None:
+        _launch(out[rows], points[rows], *own(index[rows]), marked[rows], reg, arithmetic)
+
+    def own(index: Any) -> tuple[Any, Any]:
+        """X as the kernel takes it, or a copy of the neighbours, and their numbers there."""
+        if X.dtype == real:
+            return in_order, index
+        each = cp.arange(index.size, dtype=np.int32).reshape(index.shape)
+        return X[index].reshape(-1, d).astype(real), each
+
+    in_order = cp.ascontiguousarray(X)
+    copied = 0 if X.dtype == real else k * (d * (X.itemsize + real.itemsize) + 4)
+    operations = k * (d * (k + 1) / 2 + k * k / 6)
+    for_each_chunk(
+        work, m, copied, most_rows=rows_at_once(operations, double=not single), quiet=True
+    )
+    again = cp.flatnonzero(marked)
+    advance(m - len(again))
+    _write_slowly(out, points, X, index, reg, again)
+
+
+def _launch(
+    out: Any, points: Any, X: Any, index: Any, marked: Any, reg: float, arithmetic: np.dtype[Any]
+) -> None:
+    """Fill ``out`` (m, k) or (m, k + 1) by the kernel for that k, and ``marked`` (m,)."""
+    (m, k), d = index.shape, X.shape[1]
     # Two numbers of float32 at once, where every row begins at a multiple of them.
+    single = arithmetic == np.float32
     pairs = single and d % 2 == 0 and points.data.ptr % 8 == X.data.ptr % 8 == 0
-    types = REALS[real], REALS[arithmetic]
+    types = REALS[X.dtype], REALS[arithmetic]
     if k <= LANE_BOUNDS[-1]:
         bound = next(bound for bound in LANE_BOUNDS if k <= bound)
         rows = _rows_per_lane(types[1], bound)
@@ -268,9 +311,6 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
         (points, X, index, out, marked, *map(np.int32, sizes), arithmetic.type(reg)),
         shared_bytes=launch.shared_bytes,
     )
-    again = cp.flatnonzero(marked)
-    advance(m - len(again))
-    _write_slowly(out, points, X, index, reg, again)
 
 
 def _block_bytes(k: int, itemsize: int) -> int:
@@ -293,7 +333,8 @@ def _write_slowly(out: Any, points: Any, X: Any, index: Any, reg: float, which: 
 
     # The gathered rows of X, their differences and a product's transposed copy; the Gram matrix,
     # the same with its ridge, and its factors or eigenvectors with their work space.
-    bytes_per_row = 8 * k * (3 * d + 6 * min(k, 2 * d) + 8)
+    solved = min(k, 2 * d) if reg else k
+    bytes_per_row = 8 * k * (3 * d + 6 * solved + 8)
     for_each_chunk(work, len(index) if which is None else len(which), bytes_per_row)
 
 
