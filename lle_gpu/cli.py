@@ -447,8 +447,11 @@ def _read(arguments: argparse.Namespace) -> _Source:
     path = Path(name)
     if not name or not path.exists():
         close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"built in are {', '.join(DATASETS)}"
-        raise FileNotFoundError(f"no file {name!r}, and no built-in data set of that name; {hint}")
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise FileNotFoundError(
+            f"no file {name!r}, and no built-in data set of that name; built in are "
+            f"{', '.join(DATASETS)}.{hint}"
+        )
     _refuse_folder(path)
     if arguments.n_samples is not None:
         raise ValueError(f"--n-samples is for built-in data sets, and {name} is a file")

@@ -467,7 +467,7 @@ class TestRefusing:
         ("arguments", "message"),
         [
             (["missing.npy"], "no file 'missing.npy'.* built in are digits, swiss-roll"),
-            (["swiss_roll"], "did you mean swiss-roll\\?"),
+            (["swiss_roll"], "built in are digits, .*\\. Did you mean swiss-roll\\?"),
             ([""], "no file ''"),
             (["."], "\\. is a folder"),
             (["roll.npy", "-o", "out.txt"], "-o out.txt: cannot write .txt: use .npy, .npz, .csv"),
