@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -36,7 +36,9 @@ from lle_gpu.files import (
     Selection,
     Table,
     check_writable,
+    extension,
     read_table,
+    stem,
     write_embedding,
 )
 from lle_gpu.neighbors import ALGORITHMS
@@ -47,6 +49,8 @@ from lle_gpu.spectral import SOLVERS
 __all__ = ["main"]
 
 PICTURES = (".png", ".pdf", ".svg")
+# The output that has no place for the rows' names.
+NUMBERS_ALONE = ".npy"
 DOTS_PER_INCH = 150
 DEFAULT_NEIGHBORS = 12
 # More different numbers than this in a column of labels are a quantity, not classes.
@@ -59,7 +63,7 @@ EXAMPLES = """\
 examples:
   lle-gpu embed digits --plot digits.png
   lle-gpu embed swiss-roll -n 10000 --method ltsa -k 12 -o roll.npz --plot roll.png
-  lle-gpu embed points.csv --label-column species --drop id -o embedded.csv
+  lle-gpu embed points.csv --label-column species --id-column id -o embedded.csv
   lle-gpu embed points.npy -d 3 --method modified -k 20 --quiet
   lle-gpu embed points.csv --drop id --save points.lle
   lle-gpu transform points.lle new.csv -o placed.csv
@@ -268,6 +272,14 @@ def _add_selection(group: Any, default: str) -> None:
         help="name or number (from 0) of the column that holds classes: not embedded, but written "
         "and shown",
     )
+    group.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="name or number of the column that holds the rows' names: not embedded, but written "
+        "first, as it stands, to all outputs but .npy; default: the index that pandas or R wrote "
+        "(in text files a first column without a name, of text or integers), unless it only "
+        "counts the rows from 0",
+    )
     columns = group.add_mutually_exclusive_group()
     columns.add_argument(
         "--columns",
@@ -283,7 +295,9 @@ def _add_selection(group: Any, default: str) -> None:
         help="whether a CSV file's first line has names; default: find out",
     )
     group.add_argument(
-        "--key", help="array of an .npz file; default: X, or the only one with two axes"
+        "--key",
+        help="array of an .npz file; default: X, or the only one with two axes; what "
+        "scipy.sparse.save_npz wrote is read as the sparse matrix",
     )
 
 
@@ -320,10 +334,9 @@ def _embed(arguments: argparse.Namespace) -> None:
             f"{arguments.input}: {X.shape[0]} x {X.shape[1]} {X.dtype}"
             f"{_classes(source.table)}{source.description}",
         )
-        for remark in source.table.remarks:
-            say("", remark)
+        _remark(say, source.table, output)
 
-        n_neighbors, reason = _n_neighbors(arguments, source, len(X))
+        n_neighbors, reason = _n_neighbors(arguments, source, X.shape[0])
         lle = LocallyLinearEmbedding(
             n_neighbors=n_neighbors,
             n_components=arguments.n_components,
@@ -393,12 +406,32 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
                 f"--plot-span {arguments.plot_span:g} must be greater than 0 and at most 1"
             )
         _require("matplotlib", f"--plot {picture}: pictures need matplotlib")
+    _check_holds_text(output, arguments.id_column)
     _require_pyarrow(output)
     return output, picture
 
 
 def _default_output(name: str) -> Path:
-    return Path(f"{Path(name).stem}_lle.npy")
+    return Path(f"{stem(Path(name))}_lle.npy")
+
+
+def _check_holds_text(output: Path | None, id_column: str | None) -> None:
+    """Refuse to leave out the rows' names where they were asked for."""
+    if id_column is not None and output is not None and extension(output) == NUMBERS_ALONE:
+        raise ValueError(f"--id-column {id_column}: {_numbers_alone(output)}")
+
+
+def _numbers_alone(output: Path) -> str:
+    others = ", ".join(suffix for suffix in WRITERS if suffix != NUMBERS_ALONE)
+    return f"{output} has no place for the rows' names, only for numbers: use -o with {others}"
+
+
+def _remark(say: Callable[[str, str], None], table: Table, output: Path | None) -> None:
+    """Say what was chosen while reading, and what of it will not be written."""
+    for remark in table.remarks:
+        say("", remark)
+    if table.ids is not None and output is not None and extension(output) == NUMBERS_ALONE:
+        say("", _numbers_alone(output))
 
 
 def _check_target(
@@ -407,9 +440,9 @@ def _check_target(
     """Refuse a file that cannot be written, or that is another one of this run."""
     if path is None:
         return
-    if allowed is not None and path.suffix.lower() not in allowed:
+    if allowed is not None and extension(path) not in allowed:
         raise ValueError(
-            f"{option} {path}: cannot write {path.suffix or 'a file without extension'}: use "
+            f"{option} {path}: cannot write {extension(path) or 'a file without extension'}: use "
             f"{', '.join(allowed)}"
         )
     check_writable(path)
@@ -421,7 +454,7 @@ def _check_target(
 
 
 def _require_pyarrow(output: Path | None) -> None:
-    if output is not None and output.suffix.lower() == ".parquet":
+    if output is not None and extension(output) == ".parquet":
         _require("pyarrow", f"-o {output}: Parquet files need pyarrow")
 
 
@@ -439,8 +472,8 @@ def _read(arguments: argparse.Namespace) -> _Source:
     if name in DATASETS:
         if selection != Selection():
             raise ValueError(
-                "--key, --label-column, --columns, --drop and --header are for files, and "
-                f"{name} is built in"
+                "--key, --label-column, --id-column, --columns, --drop and --header are for files, "
+                f"and {name} is built in"
             )
         data = load(name, arguments.n_samples, arguments.random_state or 0)
         return _Source(name, Table(data.X, data.labels), data, f" ({data.description})")
@@ -456,13 +489,14 @@ def _read(arguments: argparse.Namespace) -> _Source:
     if arguments.n_samples is not None:
         raise ValueError(f"--n-samples is for built-in data sets, and {name} is a file")
     with stage("read"):
-        return _Source(path.stem, read_table(path, selection), None, "")
+        return _Source(stem(path), read_table(path, selection), None, "")
 
 
 def _selection(arguments: argparse.Namespace) -> Selection:
     return Selection(
         key=arguments.key,
         label=arguments.label_column,
+        ids=arguments.id_column,
         columns=arguments.columns,
         drop=arguments.drop,
         header=arguments.header,
@@ -571,6 +605,7 @@ def _transform(arguments: argparse.Namespace) -> None:
             raise FileNotFoundError(f"no file {str(path)!r}")
     _check_target(output, "-o", tuple(WRITERS), [source])
     _check_target(output, "-o", None, [arguments.model])
+    _check_holds_text(output, arguments.id_column)
     _require_pyarrow(output)
     say = _silence if arguments.quiet else _say
     with report_to(_Stages(io.StringIO() if arguments.quiet else sys.stderr)):
@@ -586,8 +621,7 @@ def _transform(arguments: argparse.Namespace) -> None:
             table = read_table(source, _columns_of(lle, source, _selection(arguments)))
         X = table.X
         say("data", f"{source}: {X.shape[0]} x {X.shape[1]} {X.dtype}{_classes(table)}")
-        for remark in table.remarks:
-            say("", remark)
+        _remark(say, table, output)
         if X.shape[1] != d:
             raise ValueError(
                 f"{source}: {X.shape[1]} columns are left, and the model was fitted to {d}. Choose "
@@ -606,7 +640,7 @@ def _columns_of(lle: LocallyLinearEmbedding, path: Path, selection: Selection) -
     """The model's columns by their names, unless the user chose, or the file has no names."""
     names = getattr(lle, "feature_names_in_", None)
     chosen = selection.columns is not None or selection.drop is not None
-    if names is None or chosen or path.suffix.lower() in (".npy", ".npz"):
+    if names is None or chosen or extension(path) in (".npy", ".npz"):
         return selection
     return replace(selection, columns=list(names))
 

@@ -7,17 +7,23 @@ the place in it, and what to do.
 from __future__ import annotations
 
 import csv
+import gzip
 import itertools
+import shlex
 import tempfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse, load_npz
 
+from lle_gpu.kinds import LARGEST_INTEGER
+from lle_gpu.sparse_structure import check_structure
 from lle_gpu.spectral import Spectrum
 
 __all__ = [
@@ -26,18 +32,25 @@ __all__ = [
     "Selection",
     "Table",
     "check_writable",
+    "extension",
     "read_table",
+    "stem",
     "write_embedding",
 ]
 
 Array = NDArray[Any]
-# Names under which an .npz file may hold the points and their classes.
-DATA_KEY, LABEL_KEYS = "X", ("y", "labels", "label")
+# Names under which an .npz file may hold the points, their classes and their names.
+DATA_KEY, LABEL_KEYS, ID_KEY = "X", ("y", "labels", "label"), "ids"
+# Some of those that scipy.sparse.save_npz gives to a matrix's parts.
+SPARSE_KEYS = {"format", "shape", "data"}
 # In the order tried: where decimals have commas, the delimiter is a semicolon.
 DELIMITERS = ("\t", ";", "|", ",")
 # What stands for a missing number, and is no column's name.
 MISSING = ("", "na", "n/a", "null", "none", "?", "-")
+BOOLEANS = {"true": 1.0, "false": 0.0}
 PREVIEW_LINES = 100
+# What pandas calls an index without a name in Parquet files; a number follows.
+UNNAMED_INDEX = "__index_level_"
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Table:
 
     Attributes
     ----------
-    X : ndarray of shape (n, n_features)
+    X : ndarray or SciPy sparse matrix of shape (n, n_features)
         float32 if the file's numbers are, else float64 (CSV) or as stored (NumPy).
     labels : ndarray of shape (n,) or None
     label_name : str
@@ -55,6 +68,10 @@ class Table:
         Choices that were made while reading, in words.
     columns : tuple of str or None
         The names of X's columns, if the file has names for them, each once.
+    ids : ndarray of shape (n,) or None
+        The rows' names, as they stand in the file.
+    id_name : str
+        Their column; "id" if it has no name.
     """
 
     X: Array
@@ -62,6 +79,8 @@ class Table:
     label_name: str = "label"
     remarks: tuple[str, ...] = ()
     columns: tuple[str, ...] | None = None
+    ids: Array | None = None
+    id_name: str = "id"
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,9 @@ class Selection:
         Array of an .npz file.
     label : str or None
         Name or number (from 0) of the column that holds classes.
+    ids : str or None
+        The same of the column that holds the rows' names; None takes an index that pandas or R
+        wrote, if it is more than a count.
     columns, drop : sequence of str or None
         Names or numbers of the columns to use, or to leave out.
     header : bool or None
@@ -82,33 +104,53 @@ class Selection:
 
     key: str | None = None
     label: str | None = None
+    ids: str | None = None
     columns: Sequence[str] | None = None
     drop: Sequence[str] | None = None
     header: bool | None = None
 
 
+def extension(path: Path) -> str:
+    """A file's extension in small letters, and with the one before it if it is .gz.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from lle_gpu.files import extension, stem
+    >>> extension(Path("a/cells.CSV.gz")), stem(Path("a/cells.CSV.gz"))
+    ('.csv.gz', 'cells')
+    """
+    last = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + last if last == ".gz" else last
+
+
+def stem(path: Path) -> str:
+    """A file's name without its :func:`extension`."""
+    return path.name[: len(path.name) - len(extension(path))]
+
+
 def read_table(path: Path, selection: Selection) -> Table:
-    """Read points, and classes if there are any, from a file.
+    """Read points, and their classes and names if there are any, from a file.
 
     Parameters
     ----------
     path : Path
-        .npy, .npz, .csv, .tsv, .txt or .parquet.
+        .npy, .npz, .csv, .tsv, .txt (these three also with .gz) or .parquet.
     selection : Selection
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError
     ValueError
-        For an unknown extension, columns that are not numbers, or a file that is not what its
-        extension says.
+        For an unknown extension, columns that are not numbers or have integers that float64
+        rounds, or a file that is not what its extension says.
     ImportError
         For .parquet without pyarrow.
     """
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(extension(path))
     if reader is None:
         raise ValueError(
-            f"{path}: cannot read {path.suffix or 'a file without extension'}: use "
+            f"{path}: cannot read {extension(path) or 'a file without extension'}: use "
             f"{', '.join(READERS)}"
         )
     if reader is not _read_npz and selection.key is not None:
@@ -116,11 +158,16 @@ def read_table(path: Path, selection: Selection) -> Table:
     if reader is not _read_text and selection.header is not None:
         raise ValueError(f"--header and --no-header are for CSV files, and {path} is not")
     table = reader(path, selection)
-    if not np.isfinite(table.X).all():
-        rows = np.flatnonzero(~np.isfinite(table.X).all(axis=1))
+    X: Any = table.X
+    if not np.isfinite(X.data if issparse(X) else X).all():
+        if issparse(X):
+            X = X.tocoo()
+            rows = np.unique(X.row[~np.isfinite(X.data)])
+        else:
+            rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
         shown = ", ".join(map(str, rows[:8])) + ", ..." * (len(rows) > 8)
         raise ValueError(
-            f"{path}: {len(rows)} of {len(table.X)} rows hold NaN or infinity (counted from 0: "
+            f"{path}: {len(rows)} of {X.shape[0]} rows hold NaN or infinity (counted from 0: "
             f"{shown}). Remove them, fill them in, or leave out their columns with --drop"
         )
     return table
@@ -150,10 +197,10 @@ def check_writable(path: Path) -> None:
 def write_embedding(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
     """Write an embedding; the extension must be one of ``WRITERS``.
 
-    .npy holds the embedding alone; .csv and .parquet have columns lle0, lle1, ... and the classes;
-    .npz also has the certificate.
+    .npy holds the embedding alone; .csv, .tsv (both also with .gz) and .parquet have columns: the
+    rows' names, lle0, lle1, ... and the classes; .npz also has the certificate.
     """
-    WRITERS[path.suffix.lower()](path, Y, spectrum, table)
+    WRITERS[extension(path)](path, Y, spectrum, table)
 
 
 # Columns, for every kind of file
@@ -187,20 +234,34 @@ def _find(wanted: str, names: Sequence[str], path: Path, option: str) -> int:
 
 
 def _select(
-    names: Sequence[str], selection: Selection, path: Path, unused: Sequence[int] = ()
-) -> tuple[list[int], int | None]:
-    """Positions of the data's columns and of the labels' column."""
-    label = None
+    names: Sequence[str], selection: Selection, path: Path, index: Sequence[int] = ()
+) -> tuple[list[int], int | None, int | None]:
+    """Positions of the data's columns, of the labels' column and of that of the rows' names.
+
+    ``index`` are columns that stand beside the data unless they are asked for: if it is one, it has
+    the rows' names.
+    """
+    label = ids = None
     if selection.label is not None:
         label = _find(selection.label, names, path, "--label-column")
+    if selection.ids is not None:
+        ids = _find(selection.ids, names, path, "--id-column")
+        if ids == label:
+            raise ValueError(
+                f"{path}: --id-column and --label-column are the same column, {names[ids]!r}, "
+                "which is written once: leave one of them out"
+            )
+    left_out = {_find(c, names, path, "--drop") for c in selection.drop or ()}
     if selection.columns is not None:
         chosen = [_find(c, names, path, "--columns") for c in selection.columns]
     else:
-        left_out = {_find(c, names, path, "--drop") for c in selection.drop or ()} | set(unused)
-        chosen = [j for j in range(len(names)) if j not in left_out and j != label]
+        beside = {*left_out, *index, label, ids}
+        chosen = [j for j in range(len(names)) if j not in beside]
     if not chosen:
         raise ValueError(f"{path}: no columns are left to embed, of {_listed(names)}")
-    return chosen, label
+    if ids is None and len(index) == 1 and index[0] not in {*left_out, *chosen, label}:
+        ids = index[0]
+    return chosen, label, ids
 
 
 def _once(names: Sequence[str]) -> tuple[str, ...] | None:
@@ -214,9 +275,35 @@ def _refuse_text(path: Path, names: Sequence[str], bad: Sequence[int], example: 
         listed = [names[j] for j in bad]
         raise ValueError(
             f"{path}: not numbers: column{'s' * (len(bad) > 1)} {_listed(listed)} ({example}). "
-            f"Leave out: --drop {','.join(listed[:8])}{',...' * (len(listed) > 8)}; "
-            f"or use as classes: --label-column {listed[0]}"
+            f"Leave out: {_option('--drop', names, bad[:8])}{',...' * (len(bad) > 8)}; "
+            f"use as classes: {_option('--label-column', names, bad[:1])}; "
+            f"or as the rows' names: {_option('--id-column', names, bad[:1])}"
         )
+
+
+def _refuse_rounded(path: Path, names: Sequence[str], j: int, integers: str) -> NoReturn:
+    """Raise for a column of integers that float64 would round: rows could become equal."""
+    raise ValueError(
+        f"{path}: column {names[j]!r} has integers {integers}: float64 rounds those beyond 2**53. "
+        f"Subtract an offset, leave the column out ({_option('--drop', names, [j])}), use it as "
+        f"the rows' names ({_option('--id-column', names, [j])}), or store it as floats if that "
+        "rounding is meant"
+    )
+
+
+def _option(option: str, names: Sequence[str], columns: Sequence[int]) -> str:
+    """An option that asks for columns, as a shell takes it."""
+    value = ",".join(_pasteable(names, j) for j in columns)
+    return f"{option}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"
+
+
+def _pasteable(names: Sequence[str], j: int) -> str:
+    """A column's name, or its number where the name is none that can be given, or not its alone."""
+    name = names[j]
+    one_line = name.isprintable() and name == " ".join(name.split())
+    if name and one_line and "," not in name and names.count(name) == 1:
+        return name
+    return str(j if str(j) not in names else j - len(names))  # which may be another one's name
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -230,6 +317,8 @@ def _as_labels(labels: Array) -> Array:
             return labels.astype(kind)
         except ValueError:
             continue
+        except OverflowError:  # as floats, classes could become equal
+            break
     return labels
 
 
@@ -259,6 +348,9 @@ def _read_npz(path: Path, selection: Selection) -> Table:
         raise ValueError(f"{path}: this is an .npy file; rename it")
     arrays: dict[str, Array] = {}
     remarks = []
+    if selection.key is None and set(archive.files) >= SPARSE_KEYS:
+        archive.close()
+        return _read_sparse(path, selection)
     with archive:
         for name in archive.files:
             try:
@@ -277,37 +369,74 @@ def _read_npz(path: Path, selection: Selection) -> Table:
         )
     n = len(arrays[key]) if arrays[key].ndim else 0
     label = next((k for k in LABEL_KEYS if k in arrays and arrays[k].shape == (n,)), None)
+    ids = arrays[ID_KEY] if ID_KEY in arrays and arrays[ID_KEY].shape == (n,) else None
     if len(arrays) > 1:
-        remarks.append(f"array {key!r}" + (f", labels from {label!r}" if label else ""))
+        remarks.append(
+            f"array {key!r}"
+            + (f", labels from {label!r}" if label else "")
+            + (f", the rows' names from {ID_KEY!r}" if ids is not None else "")
+        )
     labels = None if label is None else arrays[label]
-    table = Table(arrays[key], labels, label or "label", tuple(remarks))
+    table = Table(arrays[key], labels, label or "label", tuple(remarks), ids=ids)
     return _from_array(path, table, selection)
+
+
+def _read_sparse(path: Path, selection: Selection) -> Table:
+    try:
+        X = load_npz(path)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path}: it has the names of a sparse matrix's parts (scipy.sparse.save_npz), and is "
+            f"none that can be read ({error}). Choose one of its arrays with --key"
+        ) from error
+    remark = f"a sparse matrix ({X.format}), {X.nnz} entries are stored"
+    return _from_array(path, Table(X, remarks=(remark,)), selection)
 
 
 def _from_array(path: Path, table: Table, selection: Selection) -> Table:
     """The wanted columns of an array."""
-    array = table.X
+    array: Any = table.X
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{path}: the array holds {array.dtype}, not real numbers")
     if array.ndim != 2:
         raise ValueError(f"{path}: the array has shape {array.shape}, but data are (n, n_features)")
-    chosen, label = _select(_names(array.shape[1], None), selection, path)
-    if len(chosen) < array.shape[1]:
-        table = replace(table, X=array[:, chosen])
+    if issparse(array):
+        check_structure(array, str(path))
+        array = array.tocsr()
+    chosen, label, ids = _select(_names(array.shape[1], None), selection, path)
+    table = replace(table, X=array[:, chosen] if len(chosen) < array.shape[1] else array)
     if label is not None:
-        table = replace(table, labels=array[:, label], label_name=f"column {label}")
-    return table
+        table = replace(table, labels=_column(array, label), label_name=f"column {label}")
+    return table if ids is None else replace(table, ids=_column(array, ids))
+
+
+def _column(array: Any, j: int) -> Array:
+    column = array[:, [j]]
+    return np.asarray(column.toarray() if issparse(column) else column)[:, 0]
 
 
 # CSV
 
 
+def _open(path: Path, mode: str, newline: str | None = "") -> Any:
+    """A text file, compressed if its name says so."""
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"
+    return opener(path, f"{mode}t", newline=newline, encoding=encoding)
+
+
 def _read_text(path: Path, selection: Selection) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        try:
-            preview = list(itertools.islice(file, PREVIEW_LINES))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+    try:
+        return _read_lines(path, selection)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not compressed by gzip, or damaged ({error})") from error
+
+
+def _read_lines(path: Path, selection: Selection) -> Table:
+    with _open(path, "r") as file:
+        preview = list(itertools.islice(file, PREVIEW_LINES))
     lines = [line for line in preview if line.strip()]
     if not lines:
         raise ValueError(f"{path}: there is nothing in the first {PREVIEW_LINES} lines")
@@ -324,25 +453,41 @@ def _read_text(path: Path, selection: Selection) -> Table:
     layout = _Layout(path, delimiter, preview.index(lines[0]) + header, names)
     if any(len(row) != len(names) for row in body):
         raise layout.fault([])
+    layout = replace(layout, booleans=_boolean_columns(body))
     remarks = [
         f"delimiter {'white space' if delimiter is None else repr(delimiter)}, "
         + ("a header line" if header else "no header line")
     ]
-    row_numbers = _row_number_column(names, body)
-    if row_numbers and selection.columns is None:
-        remarks.append("the first column has no name and counts the rows: it is left out")
-    chosen, label = _select(names, selection, path, row_numbers)
-    text = [j for j in chosen if not any(_is_number(row[j]) for row in body)]
+    chosen, label, ids = _select(names, selection, path, [0] if _has_index(names, body) else [])
+    if ids is not None and selection.ids is None:
+        if all(row[0] == str(i) for i, row in enumerate(body)):
+            ids = None
+            remarks.append("the first column has no name and counts the rows: it is left out")
+        else:
+            remarks.append("the first column has no name: it is taken for the rows' names")
+    text = [j for j in chosen if not any(layout.is_number(row[j], j) for row in body)]
     if text:
         example = body[0][text[0]]
         comma = ": write decimals with a point" if _is_number(example.replace(",", ".")) else ""
         _refuse_text(path, names, text, f"for example {example!r}{comma}")
 
     X = layout.load(chosen, float)
-    labels = None if label is None else _as_labels(layout.load([label], str)[:, 0])
-    name = names[label] if label is not None and header else "label"
-    columns = _once([names[j] for j in chosen]) if header else None
-    return Table(X, labels, name, tuple(remarks), columns)
+    far = np.maximum(X.max(axis=0), -X.min(axis=0)) >= LARGEST_INTEGER
+    for i in np.flatnonzero(far):
+        fields = layout.load([chosen[i]], str)[np.abs(X[:, i]) >= LARGEST_INTEGER, 0]
+        rounded = next(filter(_is_rounded, fields), None)
+        if rounded is not None:
+            _refuse_rounded(path, names, chosen[i], f"such as {rounded}")
+    table = Table(X, remarks=tuple(remarks))
+    if header:
+        table = replace(table, columns=_once([names[j] for j in chosen]))
+    if label is not None:
+        labels = _as_labels(layout.load([label], str)[:, 0])
+        table = replace(table, labels=labels, label_name=names[label] if header else "label")
+    if ids is not None:
+        name = (header and names[ids]) or "id"
+        table = replace(table, ids=layout.load([ids], str)[:, 0], id_name=name)
+    return table
 
 
 @dataclass(frozen=True)
@@ -353,27 +498,33 @@ class _Layout:
     delimiter: str | None  # None: white space
     skip: int  # lines before the data
     names: Sequence[str]
+    booleans: Collection[int] = ()  # columns of True and False
+
+    def is_number(self, field: str, column: int) -> bool:
+        return _is_boolean(field) if column in self.booleans else _is_number(field)
 
     def load(self, columns: Sequence[int], dtype: type) -> Array:
         """Read columns."""
+        boolean = self.booleans if dtype is float else ()
         try:
-            return np.loadtxt(
-                self.path,
-                dtype=dtype,
-                delimiter=self.delimiter,
-                skiprows=self.skip,
-                usecols=columns,
-                ndmin=2,
-                comments=None,
-                quotechar='"',
-                encoding="utf-8-sig",
-            )
+            with _open(self.path, "r", newline=None) as file:
+                return np.loadtxt(
+                    file,
+                    dtype=dtype,
+                    delimiter=self.delimiter,
+                    skiprows=self.skip,
+                    usecols=columns,
+                    converters={j: _from_boolean for j in boolean if j in columns} or None,
+                    ndmin=2,
+                    comments=None,
+                    quotechar='"',
+                )
         except ValueError as error:
             raise self.fault(columns if dtype is float else []) from error
 
     def fault(self, columns: Sequence[int]) -> ValueError:
         """The first line that has not as many fields as it should, or no numbers in ``columns``."""
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
+        with _open(self.path, "r") as file:
             reader = csv.reader(file, delimiter=self.delimiter or "\n", skipinitialspace=True)
             for row in reader:
                 where = f"{self.path}, line {reader.line_num}"
@@ -386,11 +537,13 @@ class _Layout:
                         "remove it"
                     )
                 for j in columns:
-                    if not _is_number(fields[j]):
+                    if not self.is_number(fields[j], j):
                         what = repr(fields[j]) if fields[j].strip() else "an empty field"
+                        kind = "neither True nor False" if j in self.booleans else "not a number"
                         return ValueError(
-                            f"{where}, column {self.names[j]!r}: {what} is not a number; fill it "
-                            "in, remove the line, or leave out the column with --drop"
+                            f"{where}, column {self.names[j]!r}: {what} is {kind}; fill it in, "
+                            "remove the line, or leave out the column: "
+                            f"{_option('--drop', self.names, [j])}"
                         )
         return ValueError(f"{self.path}: NumPy cannot read it as a table")
 
@@ -409,12 +562,15 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row names columns: text only, text over numbers, or 0, 1, 2, ..."""
     first = rows[0]
     second = rows[1] if len(rows) > 1 else []
-    numbers = [field for field in first if _is_number(field)]
+    pairs = list(itertools.zip_longest(first, second, fillvalue=""))
+    numbers = [above for above, below in pairs if _is_value(above, below)]
     if not numbers:
         return True
     if any(
-        _is_number(below) and not _is_number(above) and above.strip().lower() not in MISSING
-        for above, below in zip(first, second, strict=False)
+        (_is_number(below) or _is_boolean(below))
+        and not _is_value(above, below)
+        and above.strip().lower() not in MISSING
+        for above, below in pairs
     ):
         return True
     # What pandas writes for columns without names, after an empty field for its index.
@@ -422,10 +578,23 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     return counts and (len(numbers) > 2 or first[0] == "")
 
 
-def _row_number_column(names: Sequence[str], body: Sequence[Sequence[str]]) -> list[int]:
-    """Position of the unnamed column of row numbers that pandas writes, if there is one."""
-    counts = all(row[0] == str(i) for i, row in enumerate(body))
-    return [0] if len(names) > 1 and names[0] == "" and counts else []
+def _is_value(above: str, below: str) -> bool:
+    """Whether a field is no name; True is one, of a category, unless a boolean stands below."""
+    return _is_number(above) or (_is_boolean(above) and _is_boolean(below))
+
+
+def _boolean_columns(body: Sequence[Sequence[str]]) -> set[int]:
+    """Positions of the columns of True and False, and perhaps of what is missing."""
+    seen = [{field.strip().lower() for field in column} for column in zip(*body, strict=True)]
+    return {
+        j for j, words in enumerate(seen) if words & {*BOOLEANS} and words <= {*BOOLEANS, *MISSING}
+    }
+
+
+def _has_index(names: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Whether the first column is an index of pandas' or R's: without a name, and no fractions."""
+    fractions = any(_is_number(row[0]) and not _is_integer(row[0]) for row in body)
+    return len(names) > 1 and names[0] == "" and not fractions
 
 
 def _is_number(field: str) -> bool:
@@ -434,6 +603,29 @@ def _is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_integer(field: str) -> bool:
+    try:
+        int(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_rounded(field: str) -> bool:
+    """Whether it is written as an integer, and float64 holds another one."""
+    return _is_integer(field) and int(field) != float(field)
+
+
+def _is_boolean(field: str) -> bool:
+    return field.strip().lower() in BOOLEANS
+
+
+def _from_boolean(field: str) -> float:
+    if not _is_boolean(field):
+        raise ValueError  # and the layout finds the place
+    return BOOLEANS[field.strip().lower()]
 
 
 # Parquet
@@ -460,8 +652,12 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
     with file:
         schema = file.schema_arrow
         names = schema.names
-        index = [j for j, name in enumerate(names) if name.startswith("__index_level_")]
-        chosen, label = _select(names, selection, path, index)
+        # Its columns by name, or, of a range, what it is.
+        stored = (schema.pandas_metadata or {}).get("index_columns", [])
+        index = [
+            j for j, name in enumerate(names) if name in stored or name.startswith(UNNAMED_INDEX)
+        ]
+        chosen, label, ids = _select(names, selection, path, index)
         types = [schema.field(j).type for j in range(len(names))]
         numeric = (
             pyarrow.types.is_integer,
@@ -471,18 +667,44 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
         bad = [j for j in chosen if not any(test(types[j]) for test in numeric)]
         example = f"{names[bad[0]]} is {types[bad[0]]}" if bad else ""
         _refuse_text(path, names, bad, example)
-        wanted = [names[j] for j in (*chosen, *([] if label is None else [label]))]
-        content = file.read(columns=wanted)
-    columns = [content.column(names[j]).to_numpy() for j in chosen]
+        content = file.read(columns=[names[j] for j in (*chosen, label, ids) if j is not None])
+
+    def column(j: int, dtype: Any = None) -> Array:
+        values = content.column(names[j])
+        return np.asarray((values if dtype is None else values.cast(dtype)).to_numpy())
+
+    # Booleans as floats, which have NaN for what is missing.
+    boolean, float64 = pyarrow.types.is_boolean, pyarrow.float64()
+    columns = [column(j, float64 if boolean(types[j]) else None) for j in chosen]
     float32 = all(c.dtype == np.float32 for c in columns)
     X = np.empty((len(content), len(chosen)), dtype=np.float32 if float32 else np.float64)
-    for j, column in enumerate(columns):
-        X[:, j] = column
-    remarks = ("the index column that pandas wrote is left out",) if index else ()
-    shown = _once([names[j] for j in chosen])
-    if label is None:
-        return Table(X, remarks=remarks, columns=shown)
-    return Table(X, content.column(names[label]).to_numpy(), names[label], remarks, shown)
+    for i, (j, values) in enumerate(zip(chosen, columns, strict=True)):
+        if values.dtype.kind in "iu" and len(values):
+            low, high = int(values.min()), int(values.max())
+            if max(-low, high) > LARGEST_INTEGER:
+                _refuse_rounded(path, names, j, f"from {low} to {high}")
+        X[:, i] = values
+    table = Table(X, columns=_once([names[j] for j in chosen]))
+    if label is not None:
+        table = replace(table, labels=column(label), label_name=names[label])
+    if ids is not None:
+        values = column(ids)
+        if selection.ids is None and _counts(values):
+            ids = None
+        else:
+            name = "id" if names[ids].startswith(UNNAMED_INDEX) else names[ids]
+            table = replace(table, ids=values, id_name=name)
+    if ids is not None and ids in index:
+        return replace(table, remarks=("the index that pandas wrote is taken for the rows' names",))
+    if set(index) - {*chosen, label}:
+        more = f": it is {len(index)} columns, and --id-column takes one" if len(index) > 1 else ""
+        return replace(table, remarks=(f"the index that pandas wrote is left out{more}",))
+    return table
+
+
+def _counts(values: Array) -> bool:
+    """Whether they are 0, 1, 2, ..."""
+    return values.dtype.kind in "iu" and np.array_equal(values, np.arange(len(values)))
 
 
 # Writing
@@ -490,7 +712,8 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
 
 def _header(Y: Array, table: Table) -> list[str]:
     names = [f"lle{j}" for j in range(Y.shape[1])]
-    return names if table.labels is None else [*names, table.label_name]
+    first = [] if table.ids is None else [table.id_name]
+    return [*first, *names, *([] if table.labels is None else [table.label_name])]
 
 
 def _write_npy(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
@@ -506,22 +729,21 @@ def _write_npz(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
         "n_null": np.array(spectrum.n_null),
         "converged": np.array(spectrum.converged),
     }
-    if table.labels is not None:
-        labels = table.labels  # as text where they are objects, so that nothing is pickled
-        arrays["labels"] = labels.astype(str) if labels.dtype == object else labels
+    for name, values in (("labels", table.labels), (ID_KEY, table.ids)):
+        if values is not None:  # as text where they are objects, so that nothing is pickled
+            arrays[name] = values.astype(str) if values.dtype == object else values
     np.savez(path, **arrays)
 
 
 def _write_csv(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    delimiter = "\t" if extension(path).startswith(".tsv") else ","
+    with _open(path, "w") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         writer.writerow(_header(Y, table))
         for low in range(0, len(Y), 10_000):
             # Text is as short as brings back the same bits, also in float32.
-            rows = Y[low : low + 10_000].astype(str)
-            if table.labels is not None:
-                labels = table.labels[low : low + 10_000].astype(str)
-                rows = np.column_stack([rows, labels])
+            columns = [values for values in (table.ids, Y, table.labels) if values is not None]
+            rows = np.column_stack([values[low : low + 10_000].astype(str) for values in columns])
             writer.writerows(rows.tolist())
 
 
@@ -529,7 +751,11 @@ def _write_parquet(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> No
     parquet = _pyarrow_parquet(path)
     import pyarrow
 
-    columns = [*np.ascontiguousarray(Y.T), *([] if table.labels is None else [table.labels])]
+    columns = [
+        *([] if table.ids is None else [table.ids]),
+        *np.ascontiguousarray(Y.T),
+        *([] if table.labels is None else [table.labels]),
+    ]
     parquet.write_table(pyarrow.table(columns, names=_header(Y, table)), path)
 
 
@@ -539,11 +765,17 @@ READERS: dict[str, Callable[[Path, Selection], Table]] = {
     ".csv": _read_text,
     ".tsv": _read_text,
     ".txt": _read_text,
+    ".csv.gz": _read_text,
+    ".tsv.gz": _read_text,
+    ".txt.gz": _read_text,
     ".parquet": _read_parquet,
 }
 WRITERS: dict[str, Callable[[Path, Array, Spectrum, Table], None]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,
     ".csv": _write_csv,
+    ".tsv": _write_csv,
+    ".csv.gz": _write_csv,
+    ".tsv.gz": _write_csv,
     ".parquet": _write_parquet,
 }

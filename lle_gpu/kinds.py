@@ -38,6 +38,7 @@ from lle_gpu.exceptions import warn_user
 
 __all__ = [
     "KINDS",
+    "LARGEST_INTEGER",
     "as_kind_of",
     "check_finite_columns",
     "check_kind",
@@ -83,7 +84,7 @@ _SPARSE_GRAPH = (
 # DLPack's numbers for devices: the host's memory (3 is pinned) and CUDA's (13 is managed).
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)
 # From here on float64 does not hold every integer.
-_INTEGERS = 2**53
+LARGEST_INTEGER = 2**53
 # Bytes of a memory-mapped X that are copied without a word.
 _MAPPED = 1 << 26
 # Columns that an error names.
@@ -451,7 +452,7 @@ def _from_list(X: Sequence[Any]) -> Any:
         array = np.asarray(X)
     except (OverflowError, ValueError):
         return X  # rows of several lengths, for one: scikit-learn says so
-    is_rounded = array.dtype == np.float64 and bool((np.abs(array) >= _INTEGERS).any())
+    is_rounded = array.dtype == np.float64 and bool((np.abs(array) >= LARGEST_INTEGER).any())
     if is_rounded or array.dtype.kind in "US":
         _checked(np.asarray(X, dtype=object))
     _checked(array)
@@ -629,7 +630,7 @@ def _check_integers(X: Any, column: Any = None) -> None:
 
 def _check_span(low: Any, high: Any, column: Any = None) -> None:
     """The same of the smallest and the largest."""
-    if max(-low, high) > _INTEGERS:
+    if max(-low, high) > LARGEST_INTEGER:
         where = "X" if column is None else f"Column {column!r} of X"
         raise ValueError(
             f"{where} has integers from {low} to {high}: float64 rounds those beyond 2**53. "
@@ -652,7 +653,7 @@ def _check_objects(X: NDArray[Any], names: Sequence[Any], column: Any = None) ->
     if all(issubclass(kind, float | np.floating) for kind in types):
         return
     try:
-        far = X[np.abs(X.astype(np.float64)) >= _INTEGERS]
+        far = X[np.abs(X.astype(np.float64)) >= LARGEST_INTEGER]
     except OverflowError:
         far = X.reshape(-1)
     except (TypeError, ValueError):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import builtins
 import csv
+import gzip
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 from matplotlib.image import imread
 
 import lle_gpu
@@ -892,3 +896,392 @@ def test_as_a_process(tmp_path):
     )
     assert failed.returncode == 2
     assert failed.stderr.startswith("lle-gpu: error: no file 'nothing.npy'")
+
+
+# What the estimator cannot see any more: tables that are read
+
+
+def frame_of(X, names="xyz"):
+    return pd.DataFrame(X, columns=list(names))
+
+
+def save_frame(frame, path, **options):
+    """Write a frame; to text with ``sep``, so that the extension alone tells how."""
+    if path.endswith(".parquet"):
+        frame.to_parquet(path, index=options.get("index"))
+    else:
+        frame.to_csv(path, sep="\t" if ".tsv" in path else ",", **options)
+
+
+def rows_of(path):
+    """A written text file: its header, and its other rows."""
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file, delimiter="\t" if ".tsv" in path else ",")
+    return header, rows
+
+
+class TestLongIntegers:
+    """float64 holds integers to 2**53, and beyond it some."""
+
+    @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".parquet"])
+    @pytest.mark.parametrize("first", [2**60, 2**53 + 1, -(2**62) - 2])
+    def test_what_would_be_rounded_is_refused(self, refuse, suffix, first):
+        frame = frame_of(roll_points(60)).assign(**{"a number": [first + 2 * i for i in range(60)]})
+        save_frame(frame, f"big{suffix}", index=False)
+        message = refuse(f"big{suffix}")
+        assert message.startswith(f"big{suffix}: column 'a number' has integers ")
+        assert "float64 rounds those beyond 2**53" in message
+        (named, *_) = map(int, re.findall(r"-?\d{16,}", message))
+        assert named in frame["a number"].tolist()
+        assert suffix == ".parquet" or int(float(named)) != named
+        assert "--drop 'a number'" in message
+        assert "--id-column 'a number'" in message
+
+    def test_beyond_what_is_looked_at_first(self, refuse):
+        frame = frame_of(roll_points(150)).assign(big=[0] * 149 + [2**53 + 1])
+        save_frame(frame, "big.csv", index=False)
+        assert "column 'big' has integers such as 9007199254740993:" in refuse("big.csv")
+
+    def test_unsigned_ones(self, refuse):
+        big = np.arange(60, dtype=np.uint64) + np.uint64(2**63)
+        save_frame(frame_of(roll_points(60)).assign(big=big), "big.parquet")
+        assert f"from {2**63} to {2**63 + 59}" in refuse("big.parquet")
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            repr,  # 1e+20, and 9007199254740994.0
+            "{:.0f}".format,  # digits of numbers that float64 holds
+            lambda value: f"{value:.0f}.5",  # more digits than it holds, of a fraction
+            lambda value: f"{value / 1000:.3f}",
+        ],
+    )
+    def test_large_floats_are_what_they_are(self, embed, write):
+        X = np.round(roll_points(60) * 1e16)
+        X[0, 0] = 1e20
+        lines = [",".join(map(write, row)) for row in X.tolist()]
+        Path("large.csv").write_text("\n".join(["x,y,z", *lines]))
+        embed("large.csv", "-o", "out.npy")
+        X = np.array([[float(field) for field in line.split(",")] for line in lines])
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_those_that_fit(self, embed, suffix):
+        frame = frame_of(roll_points(60)).assign(big=[2**53 - i for i in range(60)])
+        save_frame(frame, f"fits{suffix}", index=False)
+        embed(f"fits{suffix}", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(frame.to_numpy(float)).embedding_)
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_as_names_and_classes(self, embed, suffix):
+        X = roll_points(60)
+        ids, classes = [2**60 + i for i in range(60)], [10**20 + i % 2 for i in range(60)]
+        frame = frame_of(X).assign(id=ids, kind=list(map(str, classes)))
+        save_frame(frame, f"in{suffix}", index=False)
+        embed(f"in{suffix}", "--id-column", "id", "--label-column", "kind", "-o", "out.csv")
+        header, rows = rows_of("out.csv")
+        assert header == ["id", "lle0", "lle1", "kind"]
+        assert [int(row[0]) for row in rows] == ids
+        assert [int(row[3]) for row in rows] == classes
+
+
+class TestIds:
+    """The rows' names, which go from the input to the output."""
+
+    barcodes = tuple(f'AA, {i} "C"-1' for i in range(250))
+
+    def written(self, path):
+        """Names, embedding and classes of an output, and what the columns are called."""
+        if path.endswith(".npz"):
+            with np.load(path) as result:
+                return [result["ids"], result["embedding"], result["labels"]]
+        if path.endswith(".parquet"):
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, sep="\t" if ".tsv" in path else ",")
+        assert list(table.columns) == [table.columns[0], "lle0", "lle1", "kind"]
+        return [table.iloc[:, 0].to_numpy(), table[["lle0", "lle1"]].to_numpy(), table["kind"]]
+
+    @pytest.mark.parametrize("source", ["in.csv", "in.tsv.gz", "in.parquet"])
+    @pytest.mark.parametrize(
+        "output", ["o.csv", "o.tsv", "o.csv.gz", "o.tsv.gz", "o.parquet", "o.npz"]
+    )
+    @pytest.mark.parametrize("name", [None, "barcode"])
+    def test_an_index_goes_through(self, embed, source, output, name):
+        X, kinds = roll_points(), ["a", "b"] * 125
+        frame = frame_of(X).assign(kind=kinds)
+        frame.index = pd.Index(self.barcodes, name=name)
+        save_frame(frame, source)
+        told = ["--id-column", name] if name and source != "in.parquet" else []
+        out, _ = embed(source, "--label-column", "kind", *told, "-o", output)
+        assert told or "taken for the rows' names" in out
+        ids, Y, labels = self.written(output)
+        assert list(ids) == list(self.barcodes)
+        np.testing.assert_allclose(Y, expected(X).embedding_, rtol=1e-15)
+        assert list(labels) == kinds
+        if not output.endswith(".npz"):
+            text = output.endswith(("v", "gz"))
+            first = rows_of(output)[0][0] if text else pd.read_parquet(output).columns[0]
+            assert first == (name or "id")
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_an_index_of_numbers_that_is_no_count(self, embed, suffix):
+        X = roll_points()
+        keep = np.flatnonzero(X[:, 1] > 5)
+        save_frame(frame_of(X).iloc[keep], f"in{suffix}")
+        embed(f"in{suffix}", "-o", "out.csv")
+        header, rows = rows_of("out.csv")
+        assert header[0] == "id"
+        assert [int(row[0]) for row in rows] == keep.tolist()
+        Y = np.array([row[1:] for row in rows], dtype=float)
+        assert np.array_equal(Y, expected(X[keep]).embedding_)
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_a_count_is_none(self, embed, suffix):
+        X = roll_points(60)
+        save_frame(frame_of(X), f"in{suffix}", index=True)
+        out, _ = embed(f"in{suffix}", "-o", "out.csv")
+        assert "is left out" in out
+        header, rows = rows_of("out.csv")
+        assert header == ["lle0", "lle1"]
+        assert np.array_equal(np.array(rows, dtype=float), expected(X).embedding_)
+
+    def test_a_first_column_of_fractions_is_data(self, embed):
+        X = roll_points(60)
+        write_csv("in.csv", X, header=("", "y", "z"))
+        embed("in.csv", "-o", "out.csv")
+        header, rows = rows_of("out.csv")
+        assert header == ["lle0", "lle1"]
+        assert np.array_equal(np.array(rows, dtype=float), expected(X).embedding_)
+
+    @pytest.mark.parametrize("arguments", [["--drop", "0"], ["--label-column", "0"]])
+    def test_an_index_can_be_something_else(self, embed, arguments):
+        frame = frame_of(roll_points(60)).set_index(pd.Index(["a", "b"] * 30))
+        save_frame(frame, "in.csv")
+        embed("in.csv", *arguments, "-o", "out.npz")
+        with np.load("out.npz") as result:
+            assert "ids" not in result.files
+            assert ("labels" in result.files) == ("--drop" not in arguments)
+
+    def test_an_index_of_two_columns(self, embed):
+        frame = frame_of(roll_points(60))
+        frame.index = pd.MultiIndex.from_product([["a", "b"], range(30)], names=["one", "two"])
+        save_frame(frame, "in.parquet")
+        out, _ = embed("in.parquet", "-o", "out.csv")
+        assert "it is 2 columns, and --id-column takes one" in out
+        assert rows_of("out.csv")[0] == ["lle0", "lle1"]
+        embed("in.parquet", "--id-column", "two", "-o", "out.csv")
+        header, rows = rows_of("out.csv")
+        assert header == ["two", "lle0", "lle1"]
+        assert [row[0] for row in rows] == [str(i) for i in range(30)] * 2
+
+    def test_of_arrays(self, embed):
+        X, ids = roll_points(60), np.arange(60) + 7
+        np.savez("in.npz", X=X, ids=ids)
+        embed("in.npz", "-o", "out.csv")
+        assert [int(row[0]) for row in rows_of("out.csv")[1]] == ids.tolist()
+        np.save("in.npy", np.column_stack([X, ids]))
+        embed("in.npy", "--id-column", -1, "-o", "out.npz")
+        with np.load("out.npz") as result:
+            assert np.array_equal(result["ids"], ids)
+            assert np.array_equal(result["embedding"], expected(X).embedding_)
+
+    def test_where_they_have_no_place(self, embed, refuse):
+        frame = frame_of(roll_points(60)).set_index(pd.Index(self.barcodes[:60], name="code"))
+        save_frame(frame, "in.parquet")
+        out, _ = embed("in.parquet")
+        assert "in_lle.npy has no place for the rows' names, only for numbers: use -o with" in out
+        out, _ = embed("in.parquet", "-o", "out.csv")
+        assert "no place" not in out
+        for output in ([], ["-o", "out.npy"]):  # what was asked for
+            message = refuse("in.parquet", "--id-column", "code", *output)
+            assert message.startswith("--id-column code: ")
+            assert "no place for the rows' names" in message
+        message = refuse(
+            "in.parquet", "--id-column", "code", "--label-column", "code", "-o", "o.csv"
+        )
+        assert "--id-column and --label-column are the same column, 'code'" in message
+
+    def test_of_new_points(self, embed, run):
+        X = roll_points()
+        frame = frame_of(X).set_index(pd.Index(self.barcodes))
+        save_frame(frame[:200], "old.csv")
+        save_frame(frame[200:], "new.csv")
+        embed("old.csv", "--save", "m.lle")
+        for arguments in ([], ["--id-column", "0"]):
+            status, out, err = run("transform", "m.lle", "new.csv", *arguments, "-o", "placed.tsv")
+            assert status == 0, err
+            assert ("taken for the rows' names" in out) == (not arguments)
+            header, rows = rows_of("placed.tsv")
+            assert header == ["id", "lle0", "lle1"]
+            assert [row[0] for row in rows] == list(self.barcodes[200:])
+            Y = expected(X[:200]).transform(X[200:])
+            assert np.array_equal(np.array([row[1:] for row in rows], dtype=float), Y)
+        status, out, _ = run("transform", "m.lle", "new.csv")
+        assert "new_lle.npy has no place for the rows' names" in out
+        status, _, err = run("transform", "m.lle", "new.csv", "--id-column", "0")
+        assert status == 2
+        assert "no place for the rows' names" in err
+
+
+class TestSuggestions:
+    """What an error tells to paste does what it says."""
+
+    @pytest.mark.parametrize(
+        ("names", "given"),
+        [
+            (["kind"], "kind"),
+            (["cell type"], "'cell type'"),
+            (["it's; $HOME"], "'it'\"'\"'s; $HOME'"),
+            ([""], "3"),
+            (["a,b"], "3"),
+            (["two  spaces"], "3"),
+            (["kind", "kind"], "3,4"),
+            (["-kind"], "-kind"),
+            (["", "3"], "-2,3"),  # a column that is called 3 is another one
+        ],
+    )
+    def test_drop(self, run, names, given):
+        X = roll_points(60)
+        text = [["red"] * len(names) for _ in X]
+        with Path("in.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [["x", "y", "z", *names], *(x + t for x, t in zip(X.tolist(), text, strict=True))]
+            )
+        line = run("embed", "in.csv")[2]
+        told = re.search("Leave out: (--drop.*); use as classes: (.*); or as .*: (.*)\\n", line)
+        drop, label, ids = told.groups()
+        assert drop in (f"--drop {given}", f"--drop={given}")
+        if len(names) == 1:
+            assert label.removeprefix("--label-column") == drop.removeprefix("--drop")
+            assert ids.removeprefix("--id-column") == drop.removeprefix("--drop")
+        assert run("embed", "in.csv", "-q", "-o", "out.npy", *shlex.split(drop)) == (0, "", "")
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
+    def test_of_a_place(self, refuse):
+        Path("in.csv").write_text("x,\n" + "1.5,2.5\n" * 20 + "1.5,what\n")
+        assert refuse("in.csv").endswith("or leave out the column: --drop 1")
+
+
+class TestBooleans:
+    @pytest.mark.parametrize("words", [("True", "False"), ("TRUE", "FALSE"), ("true", "false")])
+    def test_alike_in_text_and_parquet(self, embed, words):
+        X = roll_points(60)
+        flags = X[:, 1] > 10
+        save_frame(frame_of(X).assign(flag=flags), "in.parquet")
+        frame = frame_of(X).assign(flag=np.where(flags, *words))
+        save_frame(frame, "in.csv", index=False)
+        save_frame(frame[["flag", "z", "y", "x"]], "in.tsv", index=False, header=False)
+        Y = expected(np.column_stack([X, flags])).embedding_
+        for name in ("in.parquet", "in.csv"):
+            out, _ = embed(name, "-o", "out.npy")
+            assert "60 x 4 float64" in out
+            assert np.array_equal(np.load("out.npy"), Y)
+        out, _ = embed("in.tsv", "--columns", "3,2,1,0", "-o", "out.npy")
+        assert "no header line" in out
+        assert np.array_equal(np.load("out.npy"), Y)
+
+    def test_names_that_are_such_words(self, embed):
+        X = roll_points(60)
+        write_csv("in.csv", X[:, :2], header=("True", "False"))
+        embed("in.csv", "-d", 1, "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X[:, :2], n_components=1).embedding_)
+
+    @pytest.mark.parametrize(("wrong", "says"), [("maybe", "'maybe' is"), ("", "an empty field")])
+    @pytest.mark.parametrize("row", [7, 180])
+    def test_where_one_is_wrong(self, refuse, wrong, says, row):
+        X = roll_points()
+        write_csv("in.csv", X, ["False" if i != row else wrong for i in range(250)], "xyzf")
+        line = refuse("in.csv")
+        if wrong and row == 7:  # a column of text, as far as can be seen
+            assert "not numbers: column 'f' (for example 'False')" in line
+        else:
+            assert line.startswith(f"in.csv, line {row + 2}, column 'f': {says}")
+            assert "neither True nor False" in line
+
+    def test_missing_ones_in_parquet(self, refuse):
+        flags = pd.array([True, None, False] * 20, dtype="boolean")
+        save_frame(frame_of(roll_points(60)).assign(flag=flags), "in.parquet")
+        assert "20 of 60 rows hold NaN or infinity (counted from 0: 1, 4, " in refuse("in.parquet")
+
+
+class TestCompressed:
+    @pytest.mark.parametrize("suffix", [".csv.gz", ".TSV.GZ", ".txt.gz"])
+    def test_text(self, embed, suffix):
+        X = roll_points()
+        write_csv("plain", X, header="xyz", delimiter="\t")
+        Path(f"in{suffix}").write_bytes(gzip.compress(Path("plain").read_bytes()))
+        embed(f"in{suffix}")
+        assert np.array_equal(np.load("in_lle.npy"), expected(X).embedding_)
+        embed(f"in{suffix}", "-o", "out.csv.gz")
+        embed(f"in{suffix}", "-o", "out.tsv")
+        assert rows_of("out.csv.gz") == rows_of("out.tsv")
+        Y = np.array(rows_of("out.tsv")[1], dtype=float)
+        assert np.array_equal(Y, expected(X).embedding_)
+
+    @pytest.mark.parametrize("end", [None, 300, -4])
+    def test_damaged(self, refuse, end):
+        write_csv("plain", roll_points(), header="xyz")
+        content = Path("plain").read_bytes()
+        Path("in.csv.gz").write_bytes(gzip.compress(content)[:end] if end else content)
+        assert refuse("in.csv.gz").startswith("in.csv.gz: not compressed by gzip, or damaged (")
+
+    def test_text_that_is_none_far_below(self, refuse):
+        lines = b"1.5,2.5\n" * 3000
+        Path("in.csv").write_bytes(b"x,y\n" + lines + b"\xff,1\n")
+        assert refuse("in.csv").startswith("in.csv: not UTF-8 text (")
+
+
+class TestSparse:
+    """Matrices of scipy.sparse.save_npz."""
+
+    @pytest.fixture
+    def points(self):
+        rng = np.random.default_rng(0)
+        return scipy.sparse.csr_array(rng.normal(size=(200, 20)) * (rng.random((200, 20)) < 0.3))
+
+    @pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr"])
+    def test_embedded_as_in_python(self, embed, points, form):
+        scipy.sparse.save_npz("in.npz", points.asformat(form))
+        out, _ = embed("in.npz", "-o", "out.npy")
+        assert "in.npz: 200 x 20 float64" in out
+        assert f"a sparse matrix ({form})" in out
+        assert np.array_equal(np.load("out.npy"), expected(points).embedding_)
+
+    def test_matrices_and_columns(self, embed, points):
+        scipy.sparse.save_npz("in.npz", scipy.sparse.csr_matrix(points))
+        embed("in.npz", "--drop", "0,3", "--label-column", 1, "--id-column", -1, "-o", "out.npz")
+        dense = points.toarray()
+        with np.load("out.npz") as result:
+            assert np.array_equal(result["labels"], dense[:, 1])
+            assert np.array_equal(result["ids"], dense[:, 19])
+            kept = points[:, [2, *range(4, 19)]]
+            assert np.array_equal(result["embedding"], expected(kept).embedding_)
+
+    def test_new_points_and_a_picture(self, embed, run, points):
+        scipy.sparse.save_npz("in.npz", points)
+        embed("in.npz", "--save", "m.lle", "--plot", "in.png")
+        status, _, err = run("transform", "m.lle", "in.npz", "-o", "out.npy")
+        assert status == 0, err
+        assert np.array_equal(np.load("out.npy"), expected(points).embedding_)
+
+    def test_a_part_can_be_asked_for(self, refuse, points):
+        scipy.sparse.save_npz("in.npz", points)
+        assert f"the array has shape ({points.nnz},)" in refuse("in.npz", "--key", "data")
+
+    def test_refusing(self, refuse, points):
+        broken = points.copy()
+        broken.data[broken.indptr[7]] = np.nan
+        scipy.sparse.save_npz("nan.npz", broken)
+        assert "1 of 200 rows hold NaN or infinity (counted from 0: 7)" in refuse("nan.npz")
+        scipy.sparse.save_npz("complex.npz", points * 1j)
+        assert "the array holds complex128, not real numbers" in refuse("complex.npz")
+        scipy.sparse.save_npz("long.npz", points)
+        parts = dict(np.load("long.npz"))
+        np.savez("parts.npz", **{**parts, "format": np.array("strange")})
+        assert re.search("parts.npz: .*none that can be read.*--key", refuse("parts.npz"))
+        outside = parts["indices"].copy()
+        outside[0] = 99
+        np.savez("outside.npz", **{**parts, "indices": outside})
+        assert "outside.npz" in refuse("outside.npz")
