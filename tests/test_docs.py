@@ -201,6 +201,7 @@ def test_the_walk_s_commands_run(tmp_path, monkeypatch, capsys):
     embedded = pd.read_csv(tmp_path / "embedded.csv")
     assert len(embedded) == 300
     assert set(embedded["species"]) == {"oak", "ash", "elm"}
+    assert list(embedded["id"]) == list(range(1, 301))
     # The installation is the README's, which .ci/run runs in a fresh environment, and pandas.
     (install,) = [line for line in lines if line not in map(shlex.join, commands)][:1]
     readme = next(line for line in PAGES["README.md"].text.splitlines() if "[plot]'" in line)
