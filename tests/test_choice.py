@@ -11,12 +11,22 @@ from lle_gpu.spectral.choice import Cost, choose
 MB = 10**6
 
 
-def plan(solver="auto", n=10_000, q=2, *, limit=None, direct=(0.1, 10 * MB), filtered=(5, 5 * MB)):
+def plan(
+    solver="auto",
+    n=10_000,
+    q=2,
+    *,
+    limit=None,
+    held=0,
+    free=float("inf"),
+    direct=(0.1, 10 * MB),
+    filtered=(5, 5 * MB),
+):
     asked = []
 
     def cost(name, seconds, size):
         asked.append(name)
-        return Cost(seconds, size, name)
+        return Cost(seconds, size, name, held, free)
 
     chosen = choose(
         solver,
@@ -60,12 +70,30 @@ def test_memory_comes_before_time():
     assert (chosen.solver, chosen.other) == ("shift-invert", "")
 
 
-def test_without_a_limit_the_free_memory_decides_and_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(choice, "available_memory", lambda: 8 * MB)
-    assert plan()[0].solver == "chebyshev"
-    monkeypatch.setattr(choice, "available_memory", lambda: MB)
-    assert plan()[0].solver == "chebyshev"
-    assert plan("shift-invert")[0].solver == "shift-invert"
+def test_without_a_limit_the_free_memory_decides_and_nothing_is_refused():
+    assert plan(free=8 * MB)[0].solver == "chebyshev"
+    assert plan(free=MB)[0].solver == "chebyshev"
+    assert plan("shift-invert", free=MB)[0].solver == "shift-invert"
+
+
+def test_what_is_held_already_need_not_be_free():
+    """10 MB of which 7 are held: 3 are missing."""
+    assert plan(held=7 * MB, free=3 * MB)[0].solver == "shift-invert"
+    chosen, _ = plan(held=7 * MB, free=2 * MB)
+    assert chosen.solver == "chebyshev"
+    assert "factors would need another 3MB, more than the 2MB that are free" in chosen.reason
+    # The filter, whose 9 MB would be faster, likewise.
+    slow = {"direct": (10, 5 * MB), "filtered": (1, 9 * MB), "held": 5 * MB}
+    assert plan(**slow, free=4 * MB)[0].solver == "chebyshev"
+    chosen, _ = plan(**slow, free=3 * MB)
+    assert chosen.solver == "shift-invert"
+    assert "filter would need another 4MB, more than the 3MB that are free" in chosen.reason
+
+
+def test_a_limit_is_for_what_is_held_too():
+    chosen, _ = plan(held=7 * MB, limit=8 * MB)
+    assert chosen.solver == "chebyshev"
+    assert "factors would need 10MB, more than the 8MB that are allowed" in chosen.reason
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 
 import numpy as np
@@ -394,15 +393,15 @@ class TestChoice:
         ],
     )
     def test_by_what_it_may_take(self, direct, least, bytes_, expected):
-        free = functools.partial(int, 1 << 30)
+        free = 1 << 30
         plan = choice.choose(
             "auto",
             10_000,
             2,
             memory_limit=None,
-            shift_invert=lambda: choice.Cost(direct, 0, "LU", free),
-            chebyshev=lambda to_beat: choice.Cost(float("inf"), 0, "filter", free),
-            davidson=lambda: choice.Cost(least, bytes_, "Davidson's method", free),
+            shift_invert=lambda: choice.Cost(direct, 0, "LU", free=free),
+            chebyshev=lambda to_beat: choice.Cost(float("inf"), 0, "filter", free=free),
+            davidson=lambda: choice.Cost(least, bytes_, "Davidson's method", free=free),
         )
         assert plan.solver == expected
         if expected == "davidson":

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from lle_gpu.memory import (
     DENSE_MAX_POINTS,
-    available_memory,
     dense_bytes,
     is_dense,
     readable,
@@ -50,20 +49,35 @@ class Cost:
         Held at once, what is held already included.
     words : str
         What the prediction rests on.
-    free : callable, optional
-        () -> bytes free where they would be held; by default what the machine has.
+    held : float
+        Of these bytes, those that are held already.
+    free : float
+        Bytes that are free beside those, where the others would be.
     """
 
     seconds: float
     bytes: float
     words: str
-    free: Callable[[], int] | None = None
+    held: float = 0.0
+    free: float = float("inf")
 
-    def room(self, memory_limit: int | None) -> int:
-        """Bytes that may be held."""
+    def fits(self, memory_limit: int | None) -> bool:
+        """Whether there is room: a limit is for all bytes, and what is free for those to come."""
         if memory_limit is not None:
-            return memory_limit
-        return (self.free or available_memory)()
+            return self.bytes <= memory_limit
+        return self.bytes - self.held <= self.free
+
+    def size(self, memory_limit: int | None) -> str:
+        """Of the bytes, in words, what the room is compared with."""
+        if memory_limit is not None:
+            return readable(self.bytes)
+        return f"another {readable(max(0, self.bytes - self.held))}"
+
+    def room(self, memory_limit: int | None) -> str:
+        """Where that does not fit, in words."""
+        if memory_limit is not None:
+            return f"more than the {readable(memory_limit)} that are allowed"
+        return f"more than the {readable(self.free)} that are free"
 
 
 @dataclass(frozen=True)
@@ -158,37 +172,33 @@ def _cheaper(
 ) -> Plan:
     """The faster one of those that fit."""
 
-    def allowed(cost: Cost) -> str:
-        room = readable(cost.room(memory_limit))
-        return f"the {room} that are {'free' if memory_limit is None else 'allowed'}"
+    def too_much(cost: Cost) -> str:
+        return f"would need {cost.size(memory_limit)}, {cost.room(memory_limit)}"
 
     direct = shift_invert()
-    dear = direct.seconds > WORTH_TRYING * cheap or direct.bytes > direct.room(memory_limit)
+    fits = direct.fits(memory_limit)
+    dear = direct.seconds > WORTH_TRYING * cheap or not fits
     if dear and davidson is not None:
         tried = davidson()
-        if tried.seconds < FAR_LESS * direct.seconds and tried.bytes <= tried.room(memory_limit):
-            against = f"about {direct.seconds:.2g} s and {readable(direct.bytes)}"
+        if tried.seconds < FAR_LESS * direct.seconds and tried.fits(memory_limit):
+            against = f"about {direct.seconds:.2g} s and {direct.size(memory_limit)}"
             if direct.seconds == float("inf"):
-                against = f"more than {allowed(direct)}"
+                against = direct.room(memory_limit)
             reason = f"{direct.words} would need {against}"
             return Plan("davidson", reason, worth=direct.seconds)
-    if direct.bytes > direct.room(memory_limit):
+    if not fits:
         filtered = chebyshev(0.0)
         if memory_limit is not None and filtered.bytes > memory_limit:
             # What the factors take is not known if there was no room to look.
             known = direct.bytes if direct.seconds < float("inf") else float("inf")
             raise too_small(memory_limit, int(min(known, filtered.bytes)), standard=standard)
-        too_much = (
-            f"{direct.words} would need {readable(direct.bytes)}, more than {allowed(direct)}"
-        )
-        return Plan("chebyshev", too_much)
+        return Plan("chebyshev", f"{direct.words} {too_much(direct)}")
     if direct.seconds <= cheap:
         return Plan("shift-invert", direct.words, "chebyshev")
     filtered = chebyshev(direct.seconds)
-    if filtered.bytes > filtered.room(memory_limit):
-        needed = readable(filtered.bytes)
-        too_much = f"a Chebyshev filter would need {needed}, more than {allowed(filtered)}"
-        return Plan("shift-invert", f"{direct.words}; {too_much}")
+    if not filtered.fits(memory_limit):
+        reason = f"{direct.words}; a Chebyshev filter {too_much(filtered)}"
+        return Plan("shift-invert", reason)
     slower = f"about {filtered.seconds:.2g} s" if filtered.seconds < float("inf") else "far more"
     compared = f"{direct.words}, about {direct.seconds:.2g} s; {filtered.words}, {slower}"
     winner = "chebyshev" if filtered.seconds < direct.seconds else "shift-invert"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -175,21 +175,22 @@ class Problem:
             return not self.square
         room = self.memory_limit
         if room is None:
-            room = self.tools.free_for_filter()
+            room = self.allocated + self._free_for_filter()
         return self.matrix_nonzeros < 2 * self.F.nnz and self._held_with_matrix() <= room
 
     def cost_of_shift_invert(self) -> Cost:
         """By the predicted fill: arithmetic of the factorisation and of the iteration's solves.
 
-        To predict it takes memory, too: M, and the graph's arrays while it is dissected.
+        To predict it takes memory, too: M, and the graph's arrays while it is dissected. What is
+        free is asked before, since these are counted.
         """
         matrix = 0 if self.square else 12 * self.matrix_nonzeros
         ordering = self.tools.analysis_bytes(self.matrix_nonzeros, self.n, self.square)
         looking = self.held + max(self.forming, matrix + ordering)
-        cost = Cost(
-            float("inf"), looking, "the order of elimination alone", self.tools.free_for_factors
-        )
-        if looking > cost.room(self.memory_limit):
+        words = "the order of elimination alone"
+        free = self.tools.free_for_factors()
+        cost = Cost(float("inf"), looking, words, self.allocated, free)
+        if not cost.fits(self.memory_limit):
             return cost
         estimate, speeds = self.analysis.estimate, self.tools.speeds()
         width = min(self.q + 1, LARGEST_BLOCK)
@@ -198,7 +199,7 @@ class Problem:
         copies = 36 * self.matrix.nnz  # the matrix, permuted, and with its shift
         words = f"sparse LU with about {estimate.nonzeros / self.n:.0f} nonzeros a row"
         size = self.held + copies + estimate.bytes + iteration_bytes(self.n, self.q)
-        return Cost(seconds, max(size, looking), words, self.tools.free_for_factors)
+        return replace(cost, seconds=seconds, bytes=max(size, looking), words=words)
 
     def cost_of_davidson(self) -> Cost:
         """The least that it may take; infinite where it does not apply.
@@ -207,9 +208,10 @@ class Problem:
         takes, only trying tells.
         """
         if not self.square or len(self.classes) > 1:
-            return Cost(float("inf"), 0, "", self.tools.free_for_filter)
+            return Cost(float("inf"), 0, "")
         seconds = FEWEST_SQUARE_PRODUCTS * self.tools.speeds().product * self.F.nnz
-        return Cost(seconds, self.held_by_davidson, "Davidson's method", self.tools.free_for_filter)
+        size, free = self.held_by_davidson, self._free_for_filter()
+        return Cost(seconds, size, "Davidson's method", self.allocated, free)
 
     @property
     def held_by_davidson(self) -> int:
@@ -228,13 +230,24 @@ class Problem:
                     within=WORTH_LOOKING * to_beat,
                     basis_bytes=self.basis_bytes,
                 )
-        return Cost(seconds, self.held_by_filter, "Chebyshev filter", self.tools.free_for_filter)
+        size, free = self.held_by_filter, self._free_for_filter()
+        return Cost(seconds, size, "Chebyshev filter", self.allocated, free)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of the constraints and of what F holds beside them: no longer free."""
+        arrays = self.constraints.index, self.constraints.rows
+        return sum(array.nbytes for array in arrays) + self.tools.extra_bytes(self.F)
+
+    def _free_for_filter(self) -> int:
+        """M's bytes among them, if it was formed to be looked at: it is dropped, or counted."""
+        formed = 0 if self.square or "matrix" not in self.__dict__ else 12 * self.matrix.nnz
+        return self.tools.free_for_filter() + int(formed)
 
     @property
     def held(self) -> int:
-        """Bytes of the constraints, of what F holds beside them, and of what is small."""
-        arrays = self.constraints.index, self.constraints.rows
-        return FIXED + sum(array.nbytes for array in arrays) + self.tools.extra_bytes(self.F)
+        """Bytes of these, and of what is small, which each stage allocates anew."""
+        return FIXED + self.allocated
 
     @property
     def product_nonzeros(self) -> int:
