@@ -68,8 +68,8 @@ MOST_LEVELS = 24
 # Of the trees that we give: cuDSS's default, or fewer where parts would have fewer nodes than this.
 TREE_LEVELS = 10
 PART_NODES = 64
-# The threads that cuDSS orders with.
-THREADING = "libcudss_mtlayer_gomp.so.0"
+# The threads that cuDSS orders with, as its wheels for Linux and for Windows have them.
+THREADING = ("libcudss_mtlayer_gomp.so.0", "cudss_mtlayer_vcomp14064_0.dll")
 
 # cuDSS is not thread-safe. A solver may be collected, and so freed, within a thread's own call.
 _lock = threading.RLock()
@@ -426,7 +426,7 @@ def _threading_library() -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
         for file in files:
-            if file.name == THREADING:
+            if file.name in THREADING:
                 return str(file.locate())
     note("cuDSS orders with one thread: its threading layer was not found")
     return None
