@@ -1,7 +1,8 @@
 """Working memory: what each stage needs, what the machine has, and what the user allows.
 
-All figures are bytes beyond the input and the output. They follow from the sizes of the arrays that
-are alive at once (n points, d features, k neighbours; r rows of m coefficients a point):
+All figures are bytes beyond the input and the output (on a GPU, of its memory, which holds X as
+well: :func:`_on_gpu`). They follow from the sizes of the arrays that are alive at once (n points, d
+features, k neighbours; r rows of m coefficients a point):
 
     neighbors     distances and indices (k each), copies of X for the search (of a sparse X: what
                   it stores, with 12 bytes for each entry, up to six times), a block of candidates
@@ -69,7 +70,7 @@ SPARE_VECTORS = 8
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes that a fit needs beyond its input and output.
+    """Bytes that a fit needs beyond its input and output; on a GPU, of its memory, X included.
 
     Attributes
     ----------
@@ -91,7 +92,7 @@ class MemoryEstimate:
 
     @property
     def least(self) -> int:
-        """The smallest ``memory_limit`` with which such a fit can run."""
+        """The smallest ``memory_limit`` with which such a fit can run; on a GPU, what is held."""
         return max(self.stages.values())
 
     def __str__(self) -> str:
@@ -108,8 +109,9 @@ def estimate_memory(
     eigen_solver: str = "auto",
     n_stored: int | None = None,
     neighbors_algorithm: str = "auto",
+    device: str = "cpu",
 ) -> MemoryEstimate:
-    """Tell what a fit on the CPU would need, from its sizes alone.
+    """Tell what a fit would need, from its sizes alone.
 
     The last stage is that of ``eigen_solver="chebyshev"``, or of the dense solver where that is
     taken: if it is asked for, if n_samples is at most 200, or if n_components + 1 is a third of it
@@ -127,7 +129,11 @@ def estimate_memory(
         Of sparse X, how many entries it stores (``X.nnz``).
     neighbors_algorithm : str, default="auto"
         As in :class:`lle_gpu.LocallyLinearEmbedding`. "brute", which is "auto" beyond 15 features,
-        copies no more than some blocks of X; the others may copy all of it.
+        copies no more than some blocks of X; the others may copy all of it. On the CPU.
+    device : {"cpu", "gpu", "cuda"}, default="cpu"
+        "gpu" tells what the device's memory holds at least: X in float64 and, as all of its
+        searches do, once more in float32 (float32 data take 4 bytes a number less), and what comes
+        beside them. ``memory_limit`` is compared with the figures of "cpu", there too.
 
     Returns
     -------
@@ -136,7 +142,7 @@ def estimate_memory(
     Raises
     ------
     ValueError
-        For a method that does not exist.
+        For a method or a device that does not exist, or for sparse X on a GPU.
 
     Examples
     --------
@@ -145,7 +151,17 @@ def estimate_memory(
     >>> ltsa = estimate_memory((200_000, 50), n_neighbors=20, n_components=3, method="ltsa")
     >>> standard.least < ltsa.least < 4e9
     True
+    >>> on_gpu = estimate_memory((1_000_000, 784), n_neighbors=10, device="gpu")
+    >>> on_gpu.least > 9.4e9  # X in float64 and in float32
+    True
     """
+    if device not in ("cpu", "gpu", "cuda"):
+        raise ValueError(f"device={device!r} is not known; it must be 'cpu', 'gpu' or 'cuda'")
+    if device != "cpu" and n_stored is not None:
+        raise ValueError(
+            f"n_stored={n_stored} is of sparse X, which is worked on by the CPU alone: use "
+            f"device='cpu' in place of {device!r}, or n_stored=None for dense X"
+        )
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not known; it must be one of {sorted(METHODS)}")
     n, d = shape
@@ -154,6 +170,9 @@ def estimate_memory(
     m = k + 1 if includes_point else k
     r = {"standard": 1, "hessian": q * (q + 1) // 2}.get(method, k)
     index = 4 * n * k
+    if device != "cpu":
+        dense = eigen_solver == "dense" or is_dense(n, q)
+        return _on_gpu((n, d), k, q, (r, m), square=METHODS[method].square, dense=dense)
     search = 16 * n * k + 8 * n * 12
     if n_stored is None:
         by_blocks = neighbors_algorithm == "brute" or (
@@ -175,6 +194,36 @@ def estimate_memory(
             "constraints": FIXED + 2 * index + rows,
             "F": FIXED + index + F,
             "solver": FIXED + index + F + solver,
+        }
+    )
+
+
+def _on_gpu(
+    shape: tuple[int, int], k: int, q: int, block: tuple[int, int], *, square: bool, dense: bool
+) -> MemoryEstimate:
+    """What the device holds at least, with a ``block`` of (r, m) coefficients a point.
+
+    Beside X and its float32 copy, which the search keeps:
+
+        neighbors     distances, and indices as int32 and int64
+        constraints   indices, and rows with theirs
+        F             the transposed index, int64, beside them
+        solver        F^T and the filter's vectors for a square F, else the filter's vectors and M,
+                      each of whose rows has m entries or more. The dense solver is the host's.
+    """
+    n, d = shape
+    r, m = block
+    points = FIXED + 12 * n * d
+    rows = 4 * n * k + 8 * n * r * m
+    F = rows + 8 * n * m
+    vectors = filter_bytes(n, q, n if square else 0)
+    solver = 0 if dense else 12 * n * m + vectors
+    return MemoryEstimate(
+        {
+            "neighbors": points + 20 * n * k,
+            "constraints": points + rows,
+            "F": points + F,
+            "solver": points + F + solver,
         }
     )
 

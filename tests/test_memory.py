@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import warnings
@@ -18,11 +19,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from lle_gpu import LocallyLinearEmbedding, MemoryLimitError, estimate_memory, memory
 from lle_gpu.constraints import Constraints
+from lle_gpu.constraints import cpu as constraints_cpu
 from lle_gpu.constraints.cpu.assemble import gram
 from lle_gpu.memory import available_memory, parse_memory, readable
+from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.spectral import chebyshev, cpu, solve
 from lle_gpu.spectral.cpu.products import row_block
-from lle_gpu.spectral.problem import _gram_nonzeros
+from lle_gpu.spectral.problem import Problem, _gram_nonzeros
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,22 @@ def test_the_estimate_grows_with_every_size():
     assert least(d=10) <= least(d=10_000)
     with pytest.raises(ValueError, match="method='lle' is not known"):
         least(method="lle")
+
+
+def test_the_gpus_estimate_has_x_twice():
+    """784 numbers of a million points: 6.3 GB in float64, 3.1 GB in float32."""
+    n, d = 1_000_000, 784
+    on_gpu, on_cpu = (
+        estimate_memory((n, d), n_neighbors=10, device=device) for device in ("gpu", "cpu")
+    )
+    assert list(on_gpu.stages) == list(on_cpu.stages)
+    assert min(on_gpu.stages.values()) > 12 * n * d
+    assert on_gpu.least < 16 * n * d
+    assert estimate_memory((n, d), n_neighbors=10, device="cuda") == on_gpu
+    with pytest.raises(ValueError, match="device='tpu' is not known"):
+        estimate_memory((n, d), device="tpu")
+    with pytest.raises(ValueError, match="n_stored=5 is of sparse X"):
+        estimate_memory((n, d), device="gpu", n_stored=5)
 
 
 PEAK = """
@@ -367,6 +386,72 @@ class TestLimit:
         assert model.spectrum_.solver.startswith("Chebyshev filter")
         assert "more than the 105MB that are allowed" in model.spectrum_.solver
         assert model.spectrum_.converged
+
+
+class TestWithoutALimit:
+    """What is free has to hold what is still to come: the constraints and F are there already."""
+
+    @staticmethod
+    def problem(method, free=1 << 40):
+        """A fit's problem on a machine with so much memory, and bytes of the constraints and F."""
+        X = np.random.default_rng(0).random((1000, 2))
+        index = NearestNeighbors(n_neighbors=12).fit(X).kneighbors(return_distance=False)
+        constraints = getattr(constraints_cpu, method)(X, index.astype(np.int32), 2)
+        tools = replace(cpu.TOOLS, free_for_factors=lambda: free, free_for_filter=lambda: free)
+        F = tools.stack(constraints)
+        norm, square, classes = tools.norm_estimate(F), method == "standard", closed_classes(index)
+        made = Problem(
+            tools, F, norm, constraints, square, classes, 2, 1e-6, 100, None, 1, memory_limit=None
+        )
+        return made, sum(a.nbytes for a in (constraints.index, constraints.rows, F.indices))
+
+    def chosen(self, free):
+        """The spectrum's words where so much is free."""
+        made, _ = self.problem("ltsa", free)
+        options = {"square": False, "classes": made.classes}
+        return solve.bottom_vectors(made.tools, made.constraints, 2, **options)[1].solver
+
+    def test_factors_are_made_where_they_fit(self):
+        made, held = self.problem("ltsa")
+        more = int(made.cost_of_shift_invert().bytes) - held
+        assert held > 1_000_000
+        assert self.chosen(more + 1).startswith("shift-invert")
+        filtered = self.chosen(more - 1)
+        assert filtered.startswith("Chebyshev filter")
+        assert re.search(
+            "would need another ([0-9.]+MB), more than the \\1 that are free", filtered
+        )
+
+    @pytest.mark.parametrize(
+        "ask", [Problem.cost_of_davidson, lambda made: made.cost_of_chebyshev(0.0)]
+    )
+    def test_a_square_f_counts_once(self, ask):
+        def cost(free):
+            made, held = self.problem("standard", free)
+            return ask(made), held
+
+        predicted, held = cost(1 << 40)
+        more = int(predicted.bytes) - held
+        assert cost(more)[0].fits(None)
+        assert not cost(more - 1)[0].fits(None)
+
+    @pytest.mark.parametrize("looked", [False, True])
+    def test_m_counts_once_for_the_filter(self, looked):
+        """Formed for the dissection, it is no longer free, and need not be."""
+
+        def cost(free):
+            made, held = self.problem("ltsa", free)
+            if looked:
+                M = made.matrix
+                held += M.data.nbytes + M.indices.nbytes
+            assert made.multiplies_matrix == (free >= more)
+            return made.cost_of_chebyshev(0.0), held
+
+        more = 0
+        predicted, held = cost(1 << 40)
+        more = int(predicted.bytes) - held
+        assert cost(more)[0].fits(None)
+        cost(more - 1)  # with F and F^T, though M would be sparser
 
 
 class TestGoingOver:
