@@ -13,6 +13,7 @@ __all__ = [
     "checked",
     "count",
     "full_precision",
+    "number",
     "points",
     "product",
     "products_lose_digits",
@@ -175,9 +176,23 @@ def count(name: str, number: Any) -> int:
     raise TypeError(f"{name}={number!r} must be an integer")
 
 
+def number(name: str, value: Any) -> float:
+    """A setting as a float. No gradient goes to settings, so none may be asked for."""
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        raise TypeError(
+            f"{name} is a tensor that requires grad, and must be a number: nothing is "
+            f"differentiated with respect to {name}. Give {name}.item(), and choose among values "
+            "by what comes out"
+        )
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}={value!r} must be a number") from error
+
+
 def settings(*, reg: float) -> float:
     """``reg`` as a float above 0."""
-    reg = float(reg)
+    reg = number("reg", reg)
     if not 0 < reg < float("inf"):
         raise ValueError(
             f"reg={reg!r} must be greater than 0 and finite: without a ridge the weights are not "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.kinds import to_host
-from lle_gpu.torch.checks import count, full_precision, real, settings
+from lle_gpu.torch.checks import count, full_precision, number, real, settings
 from lle_gpu.torch.functional import NORMALIZE, REDUCTIONS, locality_loss, reconstruct
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.weights import METHODS, barycentric_weights
@@ -79,6 +79,7 @@ class BarycentricProjection(nn.Module):
         N, k = real("bank", bank, ndim=2).shape[0], count("k", k)
         if not 1 <= k <= N:
             raise ValueError(f"k={k} must be from 1 to {N}, the points of the bank")
+        blend = number("blend", blend)
         if not 0 <= blend <= 1:
             raise ValueError(f"blend={blend!r} must be from 0 (the input) to 1 (the projection)")
         if method not in METHODS:
@@ -96,7 +97,7 @@ class BarycentricProjection(nn.Module):
                 )
         self._keep("bank", bank)
         self._keep("values", values)
-        self.k, self.reg, self.blend, self.method = k, settings(reg=reg), float(blend), method
+        self.k, self.reg, self.blend, self.method = k, settings(reg=reg), blend, method
 
     def _keep(self, name: str, tensor: Tensor | None) -> None:
         if isinstance(tensor, nn.Parameter):

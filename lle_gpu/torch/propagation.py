@@ -37,7 +37,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.progress import note
-from lle_gpu.torch.checks import count, real, rows_of, same_kind
+from lle_gpu.torch.checks import count, number, real, rows_of, same_kind
 from lle_gpu.torch.host import HostSolver
 from lle_gpu.torch.ops import weighted_dots, weighted_scatter, weighted_sums
 
@@ -138,6 +138,7 @@ def propagate_labels(
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
+    alpha = number("alpha", alpha)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha!r} must be above 0 and below 1")
     if n_classes is not None:
@@ -163,7 +164,7 @@ def propagate_labels(
         scores = known - solve(weights, pull, rows, labelled, 0.0, False)
     else:
         _check_nonnegative(weights, alpha)
-        scores = solve(weights, (1 - alpha) * known, rows, labelled, float(alpha), False)
+        scores = solve(weights, (1 - alpha) * known, rows, labelled, alpha, False)
     return scores.to(device=w.device, dtype=w.dtype)
 
 

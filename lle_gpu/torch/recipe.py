@@ -44,7 +44,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.exceptions import warn_user
 from lle_gpu.kinds import is_frame, kind_of, to_host, unwrap
-from lle_gpu.torch.checks import count
+from lle_gpu.torch.checks import count, number
 from lle_gpu.torch.functional import reconstruct
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.propagation import propagate_labels
@@ -281,6 +281,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         """
         for name in ("epochs", "batch_size"):
             _check_count(name, getattr(self, name))
+        for name in ("weight_decay", "learning_rate"):
+            number(name, getattr(self, name))
         if y is not None:
             y = np.asarray(y)
         if y is not None and y.ndim == 2 and y.shape[1] > 1:

@@ -64,7 +64,7 @@ def barycentric_weights(
         The neighbours' coordinates, or a bank and the rows of it that are neighbours. The pair
         never makes n x k x d numbers at once, neither forwards nor backwards.
     reg : float, default=1e-3
-        Ridge in units of the trace of the local Gram matrix; above 0.
+        Ridge in units of the trace of the local Gram matrix; above 0. No gradient goes to it.
     method : {"affine", "nonneg"}, default="affine"
         Whether the weights only sum to one, or are not negative besides: a point is then rebuilt
         from the corners of a simplex, as label propagation wants it.

@@ -139,6 +139,11 @@ def test_the_module_checks_early():
             LocalityLoss(**options)
     with pytest.raises(TypeError, match=r"k=5\.0"):
         LocalityLoss(k=5.0)
+    tracked = torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(TypeError, match="reg is a tensor that requires grad"):
+        LocalityLoss(reg=tracked)
+    with pytest.raises(TypeError, match="blend is a tensor that requires grad"):
+        BarycentricProjection(normal(9, 3), k=2, blend=tracked)
     for x in (normal(8, 6), normal(9)):
         with pytest.raises(ValueError, match="x must have a row"):
             LocalityLoss(k=3)(normal(9, 2), x)

@@ -327,6 +327,11 @@ NAN[[3, 7]] = float("nan")
         ({"y": GOOD["w"], "n_classes": 4}, ValueError, "y has 5 columns and n_classes=4"),
         ({"y": NAN}, ValueError, "y has NaN or infinity in"),
         ({"y": GOOD["y"].tolist()}, TypeError, "y is a list"),
+        (
+            {"alpha": torch.tensor(0.9, requires_grad=True), "method": "lnp"},
+            TypeError,
+            "alpha is a tensor that requires grad",
+        ),
         ({"n_classes": 2}, ValueError, "n_classes=2 must be more than the largest label, 2"),
     ],
 )

@@ -433,6 +433,9 @@ def test_bad_input_of_evaluate_and_the_head():
         evaluate(classifier(), X, y, labels_per_class=31)
     with pytest.raises(ValueError, match="epochs=0 must be at least 1"):
         MLPHead(epochs=0).fit(X, y)
+    for name in ("learning_rate", "weight_decay"):
+        with pytest.raises(TypeError, match=f"{name} is a tensor that requires grad"):
+            MLPHead(**{name: torch.tensor(0.01, requires_grad=True)}).fit(X, y)
     with pytest.raises(ValueError, match="must be probabilities"):
         MLPHead().fit(X, -np.ones((120, 2)))
 

@@ -350,6 +350,13 @@ def test_operators_against_dense_formulas():
         ({"reg": 0.0}, ValueError, "reg=0.0 must be greater than 0"),
         ({"reg": -1.0}, ValueError, "reg=-1.0"),
         ({"reg": float("nan")}, ValueError, "reg=nan"),
+        ({"reg": "small"}, TypeError, "reg='small' must be a number"),
+        ({"reg": torch.tensor([0.1, 0.2])}, TypeError, "reg=.* must be a number"),
+        (
+            {"reg": torch.tensor(0.1, requires_grad=True)},
+            TypeError,
+            r"reg is a tensor that requires grad, .* reg\.item",
+        ),
         ({"method": "convex"}, ValueError, "method='convex' must be one of 'affine', 'nonneg'"),
     ],
 )
