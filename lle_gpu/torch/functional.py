@@ -14,6 +14,8 @@ __all__ = ["locality_loss", "reconstruct"]
 
 NORMALIZE = ("none", "variance", "local")
 REDUCTIONS = ("mean", "sum", "none")
+# Outputs that differ by no more than so many units in the last place of the largest are equal.
+EQUAL = 4
 
 
 @full_precision
@@ -77,8 +79,10 @@ def locality_loss(
         Divide by the mean squared distance of the points z from their mean, or each point's error
         by the mean squared distance of its own neighbours from it (for batches of one or of
         unlike points). Neither is moved by shifting or scaling z, so that nothing is won by
-        making z small. Where what is divided by is zero the error is zero, too, or is left as it
-        is.
+        making z small. Nor by making it constant: where what is divided by is zero, or is what
+        rounding leaves of it, the error is 1, that of points put at their mean, and without a
+        gradient, since there is no direction to go. One point alone has no variance, and its error
+        is left as it is.
     reduction : {"mean", "sum", "none"}, default="mean"
         The mean of no points is 0.
 
@@ -125,15 +129,15 @@ def locality_loss(
     if len(z) != len(w):
         raise ValueError(f"z has {len(z)} points and w has weights of {len(w)}")
     error = (z - means).square().sum(dim=1)
-    if normalize == "variance":
-        error = _divided(error, (z - z.mean(dim=0)).square().sum(dim=1).mean())
+    if normalize == "variance" and len(z) > 1:
+        error = _divided(error, (z - z.mean(dim=0)).square().sum(dim=1).mean(), _rounding(z).amax())
     elif normalize == "local":
         if isinstance(z_nbr, (tuple, list)):
             G, scale = local_gram(z, bank, idx)
             squares = G.diagonal(dim1=1, dim2=2) / scale[:, None].square()
         else:
             squares = (nearest - z[:, None, :]).square().sum(dim=2)
-        error = _divided(error, squares.mean(dim=1))
+        error = _divided(error, squares.mean(dim=1), _rounding(z))
     if reduction == "none":
         return error
     return error.sum() if reduction == "sum" else error.sum() / max(1, len(error))
@@ -149,8 +153,15 @@ def _of_size_one(z: Tensor, z_nbr: Any) -> tuple[Tensor, Any]:
     return z / size, (real("bank", bank, ndim=2) / size, *rest)
 
 
-def _divided(error: Tensor, by: Tensor) -> Tensor:
-    return error / torch.where(by == 0, torch.ones_like(by), by)
+def _rounding(z: Tensor) -> Tensor:
+    """Squared distances (n,) that rounding alone may leave between equal points at z."""
+    return (EQUAL * torch.finfo(z.dtype).eps * z.detach()).square().sum(dim=1)
+
+
+def _divided(error: Tensor, by: Tensor, rounding: Tensor) -> Tensor:
+    collapsed = (by <= rounding) & torch.isfinite(by)
+    ratio = error / torch.where(collapsed, torch.ones_like(by), by)
+    return torch.where(collapsed, torch.ones_like(ratio), ratio)
 
 
 def _check_shape(w: Tensor, idx: Tensor) -> None:

@@ -285,7 +285,7 @@ class LocalityLoss(nn.Module):
             z[: len(idx)],
             (z, idx),
             w.to(z.dtype),
-            normalize=self.normalize,
+            normalize=self.normalize if len(x) > 1 else "none",
             reduction=self.reduction,
         )
 

@@ -121,6 +121,44 @@ def test_normalised_loss_in_float32_at_every_scale(normalize):
             )
 
 
+@pytest.mark.parametrize("normalize", ["variance", "local"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -7.3, 1e-30, 1e30])
+def test_nothing_is_won_by_constant_outputs(normalize, dtype, value):
+    """Dead units give what points at their mean do, exactly or up to rounding, and no NaN."""
+    x = normal(30, 5).to(dtype)
+    last = nn.Linear(5, 2).to(dtype)
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, value)
+    loss = LocalityLoss(k=4, normalize=normalize)(last(x), x)
+    loss.backward()
+    assert float(loss.detach()) == 1
+    assert not last.weight.grad.any() and not last.bias.grad.any()
+    z = last(x).detach().clone()
+    z[::2] *= 1 + torch.finfo(dtype).eps  # a unit in the last place
+    assert float(LocalityLoss(k=4, normalize=normalize)(z, x)) == 1
+    alone = LocalityLoss(normalize=normalize)(z[:1], x[:1])
+    assert float(alone) == 0
+
+
+@pytest.mark.parametrize("normalize", ["variance", "local"])
+def test_one_output_beyond_all_bounds_is_not_taken_for_a_constant(normalize):
+    z, x = normal(30, 2), normal(30, 5, seed=1)
+    for bad in (torch.inf, torch.nan):
+        z[3] = bad
+        assert not torch.isfinite(LocalityLoss(k=4, normalize=normalize)(z, x))
+
+
+def test_a_far_output_does_not_hide_the_others_differences():
+    z, w = normal(30, 2).float(), torch.softmax(normal(30, 4, seed=1).float(), 1)
+    idx = knn(z, k=4)
+    alone = locality_loss(z, (z, idx), w, normalize="local", reduction="none")
+    far = torch.cat([z, torch.full((1, 2), 1e8)])
+    rows = torch.cat([idx, idx[:1]])
+    both = locality_loss(far, (far, rows), w[[*range(30), 0]], normalize="local", reduction="none")
+    torch.testing.assert_close(both[:30], alone, rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("normalize", ["none", "variance", "local"])
 def test_small_batches_of_the_module(normalize):
     loss = LocalityLoss(k=10, normalize=normalize)
@@ -150,12 +188,12 @@ def test_the_module_checks_early():
 
 
 @pytest.mark.parametrize("normalize", ["none", "variance", "local"])
-def test_a_collapsed_batch_has_no_loss_and_a_finite_gradient(normalize):
+def test_a_collapsed_batch_has_a_finite_gradient(normalize):
     z = torch.ones(5, 3, requires_grad=True)
     idx = torch.tensor([[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]])
     loss = locality_loss(z, (z, idx), torch.full((5, 2), 0.5), normalize=normalize)
     loss.backward()
-    assert loss.item() == 0
+    assert loss.item() == (normalize != "none")
     assert torch.isfinite(z.grad).all()
 
 
