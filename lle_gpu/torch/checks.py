@@ -9,8 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from lle_gpu.exceptions import GpuUnavailableError
+
 __all__ = [
     "checked",
+    "chosen_device",
     "count",
     "full_precision",
     "number",
@@ -174,6 +177,36 @@ def count(name: str, number: Any) -> int:
     if isinstance(number, torch.SymInt):  # while torch.compile traces
         return number
     raise TypeError(f"{name}={number!r} must be an integer")
+
+
+def chosen_device(name: str, device: Any) -> torch.device:
+    """The device, found to work; "auto", "gpu" and "cuda" as the estimators' ``device``.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch knows no such device.
+    GpuUnavailableError
+        If it knows it and cannot use it.
+    """
+    asked = device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device("cuda" if device == "gpu" else device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}={asked!r} must be 'auto', 'cpu', 'gpu', 'cuda', None, or a device of "
+            "PyTorch's, such as 'cuda:1'"
+        ) from error
+    try:
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise GpuUnavailableError(
+            f"{name}={asked!r} cannot be used here: {str(error).splitlines()[0]}. Use "
+            f"{name}='auto' or 'cpu', or install a PyTorch for your GPU: https://pytorch.org"
+        ) from error
+    return found
 
 
 def number(name: str, value: Any) -> float:

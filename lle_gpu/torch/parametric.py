@@ -53,7 +53,7 @@ from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.kinds import output_kind, wrap
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import advance, note, stage, watch
-from lle_gpu.torch.checks import full_precision, real
+from lle_gpu.torch.checks import chosen_device, full_precision, real
 from lle_gpu.torch.functional import reconstruct
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.sampling import NeighborhoodBatchSampler, local_neighbors
@@ -147,6 +147,11 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Points (n, n_features) of any floating-point dtype, standardised, in the scale's."""
+        if x.shape[-1:] != self.mean.shape:
+            raise ValueError(
+                f"the points have shape {tuple(x.shape)}, and must be (points, {len(self.mean)}), "
+                "of the features that were standardised in training"
+            )
         return (x - self.mean).to(self.scale.dtype) / self.scale
 
 
@@ -185,9 +190,10 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         First parameters (without an encoder), batches, dropout. None: by torch's own generator, so
         that ``torch.manual_seed`` determines it. The same bits on one machine and number of
         threads; on a GPU sums over neighbours come in any order.
-    device : torch.device, str or None, default=None
+    device : {"auto", "cpu", "gpu", "cuda"}, torch.device or other name of one, default=None
         Where to train. None is where the encoder's parameters are, or, without an encoder, where X
-        is. :meth:`to` moves the fitted module.
+        is. "auto" is the GPU where PyTorch can use one, else the CPU; "gpu" and "cuda" are the
+        current GPU; "cuda:1" is PyTorch's name of another. :meth:`to` moves the fitted module.
     verbose : bool, default=False
         Print stages, their times and the loss to standard error.
 
@@ -217,6 +223,8 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     ValueError, TypeError
         For data with NaN or infinity, too few points or features for the parameters, parameters
         out of range, or an encoder with too few outputs or nothing to train.
+    GpuUnavailableError
+        If ``device`` is a GPU that PyTorch cannot use.
     FloatingPointError
         If training diverges.
 
@@ -412,7 +420,13 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
         In the encoder's mode (training or evaluation) and dtype; x must be on its device.
         """
-        return self._whitened(self._fitted().encoder_(x))
+        network = self._fitted().encoder_
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"x is a {type(x).__name__}, and must be a torch.Tensor of shape (m, n_features): "
+                "torch.as_tensor(x) makes one, and transform(x) takes arrays and data frames"
+            )
+        return self._whitened(network(x))
 
     # --- parts of a fit --------------------------------------------------------------------------
 
@@ -443,7 +457,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
     def _device(self, points: Tensor) -> Any:
         if self.device is not None:
-            return torch.device(self.device)
+            return chosen_device("device", self.device)
         parameters = [] if self.encoder is None else list(self.encoder.parameters())
         return parameters[0].device if parameters else points.device
 
@@ -528,8 +542,15 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return widths
 
     def _width(self, network: Any, points: Tensor) -> int:
-        with torch.no_grad(), _evaluating(network):
-            outputs = network(_for(network, points))
+        try:
+            with torch.no_grad(), _evaluating(network):
+                outputs = network(_for(network, points))
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"encoder does not take points of shape {tuple(points.shape)}, one of X's: {error}."
+                f" Its first layer must take (points, {points.shape[1]}), which nn.Unflatten turns "
+                "into images"
+            ) from error
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(points):
             shape = getattr(outputs, "shape", type(outputs).__name__)
             raise ValueError(

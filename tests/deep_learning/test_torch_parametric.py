@@ -22,7 +22,11 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from lle_gpu import DisconnectedGraphWarning, LocallyLinearEmbedding  # noqa: E402
+from lle_gpu import (  # noqa: E402
+    DisconnectedGraphWarning,
+    GpuUnavailableError,
+    LocallyLinearEmbedding,
+)
 from lle_gpu.metrics import affine_residual  # noqa: E402
 from lle_gpu.torch import (  # noqa: E402
     NeighborhoodBatchSampler,
@@ -431,6 +435,8 @@ def test_a_second_fit_forgets_the_first():
         ({"hidden": ()}, sheet(), "hidden=.. must be"),
         ({"hidden": (3.5,)}, sheet(), "hidden=.3.5,. must be"),
         ({"reg": 0}, sheet(), "'reg' parameter"),
+        ({"encoder": nn.Linear(4, 2)}, sheet(), r"encoder does not take points of shape \(1, 3\)"),
+        ({"device": "foo"}, sheet(), "device='foo' must be 'auto', 'cpu', 'gpu', 'cuda', None"),
         ({"weights_method": "other"}, sheet(), "'weights_method' parameter"),
     ],
 )
@@ -448,10 +454,26 @@ def test_more_that_is_refused(fitted):
         fitted.transform(sheet()[:, :2])
     with pytest.raises(NotFittedError, match="load_state_dict"):
         small()(torch.ones(2, 3))
+    with pytest.raises(TypeError, match=r"x is a ndarray, .* transform\(x\) takes arrays"):
+        fitted(sheet())
+    with pytest.raises(ValueError, match=r"shape \(2, 5\), and must be \(points, 3\)"):
+        fitted(torch.ones(2, 5))
     with pytest.raises(FloatingPointError, match="equal for all points"):
         dead = nn.Linear(3, 2)
         nn.init.zeros_(dead.weight)
         small(encoder=dead).fit(sheet())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_devices_without_a_gpu():
+    X = sheet()
+    model = small(device="auto").fit(X)
+    assert model.mean_.device.type == "cpu"
+    assert np.array_equal(model.transform(X), small().fit_transform(X))
+    for device in ("gpu", "cuda", "cuda:1", torch.device("cuda")):
+        with pytest.raises(GpuUnavailableError, match="device=.* cannot be used here: .*'auto'"):
+            model.set_params(device=device).fit(X)
+    assert model.__sklearn_is_fitted__()
 
 
 def test_what_is_said():
