@@ -16,6 +16,10 @@ which is tr(Y^T M Y) / n when the batch is all points. No scaling, shift or line
 outputs changes it, and outputs that collapse make it infinite rather than small. Its gradient is
 that of its logarithm, scaled: the loss falls by orders of magnitude, and steps should not.
 
+At first the outputs learn the exact embedding (the minimum over all n x c numbers) by least
+squares, since the loss has valleys: an encoder that is smooth at first finds smooth coordinates
+that are orthogonal to those of least loss, and stays with them.
+
 Afterwards. m and L of all points, A = L^-T U with U the eigenvectors of L^-1 E^T E L^-T / n: the
 columns of Y have the squared residuals ``residuals_``, ascending, as singular vectors have.
 
@@ -49,10 +53,12 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from lle_gpu.arrays import as_points, check_sizes, to_host
-from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
+from lle_gpu.constraints import Constraints
+from lle_gpu.exceptions import DisconnectedGraphWarning, MemoryLimitError, warn_user
 from lle_gpu.kinds import output_kind, wrap
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import advance, note, stage, watch
+from lle_gpu.spectral.cpu import bottom_vectors
 from lle_gpu.torch.checks import chosen_device, full_precision, real
 from lle_gpu.torch.functional import reconstruct
 from lle_gpu.torch.neighbors import knn
@@ -66,16 +72,19 @@ RIDGE = 1e-10
 # The loss is looked at every so many batches or more. When it has not fallen at PATIENCE looks the
 # learning rate is multiplied by DECAY; at the DECAYS-th time, training ends.
 LOOK, PATIENCE, DECAY, DECAYS = 20, 2, 0.3, 4
+# The exact embedding is learnt in this share of the epochs at most.
+LEARNING = 0.2
 # Bytes of local Gram matrices, and of points on their way through the network, at once.
 GRAM_BYTES, ROWS = 1 << 27, 4096
 # What a fit leaves besides tensors, and a state does not hold.
-OF_THE_FIT = ("history_", "feature_names_in_", "_labels_in")
+OF_THE_FIT = ("history_", "n_iter_", "least_loss_", "feature_names_in_", "_labels_in")
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "encoder": [None, nn.Module],
     "n_components": [Interval(Integral, 1, None, closed="left")],
     "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     "reg": [Interval(Real, 0, None, closed="neither")],
     "weights_method": [StrOptions(set(METHODS))],
+    "init": [StrOptions({"exact", "random"})],
     "hidden": [list, tuple],
     "batch_size": [Interval(Integral, 2, None, closed="left")],
     "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -173,6 +182,12 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         Ridge on the local weights, in units of the trace of the local Gram matrix; above 0.
     weights_method : {"affine", "nonneg"}, default="affine"
         As in :func:`barycentric_weights`.
+    init : {"exact", "random"}, default="exact"
+        What training begins with. "exact": the embedding of least loss, by
+        :class:`lle_gpu.LocallyLinearEmbedding`'s solver on the CPU, is learnt first, as far as the
+        encoder can, in a fifth of ``max_epochs`` at most; then the loss. "random": the loss at
+        once, from the encoder's first parameters; nothing is solved, and ``least_loss_`` is not
+        known.
     hidden : sequence of int, default=(256, 256)
         Widths of the encoder that is made where none is given.
     batch_size : int, default=1024
@@ -195,7 +210,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         is. "auto" is the GPU where PyTorch can use one, else the CPU; "gpu" and "cuda" are the
         current GPU; "cuda:1" is PyTorch's name of another. :meth:`to` moves the fitted module.
     verbose : bool, default=False
-        Print stages, their times and the loss to standard error.
+        Print stages, their times, and the loss beside the least there is to standard error.
 
     Attributes
     ----------
@@ -206,14 +221,19 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     residuals_ : Tensor of shape (n_components,)
         Mean squared local residual of each coordinate on the training points, ascending.
     loss_ : float
-        Their sum, tr(Y^T M Y) / n. The least there is, for any Y, is ``reconstruction_error_`` of
-        :class:`lle_gpu.LocallyLinearEmbedding` with the same neighbours and ``reg`` (if
-        ``weights_method="affine"``): compare the two. Expect loss_ above it, also
-        by a multiple of it, and no warning says so: an encoder cannot follow what is not
-        smooth, and training ends when the loss falls slowly (``tol``). A wider encoder or a smaller
-        ``tol`` comes nearer; for new points nearer need not be better.
+        Their sum, tr(Y^T M Y) / n. Expect it above ``least_loss_``, also by a multiple of it, and
+        no warning says so: an encoder is smooth, and the exact embedding follows each point. Where
+        it is rough (few points for a strongly bent surface, or noise) the two may be far apart, and
+        the encoder's may be nearer to what is looked for, or farther.
+    least_loss_ : float
+        The least there is, for any Y of these neighbours and weights: ``reconstruction_error_`` of
+        :class:`lle_gpu.LocallyLinearEmbedding` (if ``weights_method="affine"``). Only with
+        ``init="exact"``; not part of the state_dict.
+    n_iter_ : int
+        Epochs that were run. Not part of the state_dict.
     history_ : ndarray of shape (n_epochs,)
-        Mean of the batches' losses in each epoch, in training mode. Not part of the state_dict.
+        Mean of the batches' losses in each epoch, in training mode, also while the exact embedding
+        is learnt. Not part of the state_dict.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only if X had column names. Not part of the state_dict.
@@ -231,7 +251,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     Warns
     -----
     ConvergenceWarning
-        If ``max_epochs`` ended the training.
+        If ``max_epochs`` ended the training, or the exact embedding is not known to be right.
     DisconnectedGraphWarning
         If the neighbour graph is in pieces: there are coordinates then that tell the pieces apart
         and have no residual.
@@ -275,6 +295,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         n_neighbors: int = 10,
         reg: float = 1e-3,
         weights_method: str = "affine",
+        init: str = "exact",
         hidden: Sequence[int] = (256, 256),
         batch_size: int = 1024,
         max_epochs: int = 1000,
@@ -290,6 +311,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         self.n_neighbors = n_neighbors
         self.reg = reg
         self.weights_method = weights_method
+        self.init = init
         self.hidden = hidden
         self.batch_size = batch_size
         self.max_epochs = max_epochs
@@ -381,7 +403,12 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
                 self._warn_of_pieces(idx.numpy())
             with stage("constraints", n):
                 w = self._weights(points, idx)
-            fitted.history_ = fitted._train(points, idx, w, seed)
+            target = None
+            if self.init == "exact":
+                exact, fitted.least_loss_ = fitted._exact(idx, w, seed)
+                target = torch.from_numpy(exact)
+            fitted.history_ = fitted._train(points, idx, w, target, seed)
+            fitted.n_iter_ = len(fitted.history_)
             with stage("whitening"):
                 fitted._whiten(points, idx, w)
         object.__setattr__(self, "__dict__", fitted.__dict__)
@@ -564,63 +591,111 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             )
         return int(outputs.shape[1])
 
-    def _train(self, points: Tensor, idx: Tensor, w: Tensor, seed: int) -> NDArray[np.float64]:
+    def _exact(self, idx: Tensor, w: Tensor, seed: int) -> tuple[NDArray[np.float64], float]:
+        """The embedding (n, c) of least loss among all, white, and its loss."""
+        near = idx.numpy()
+        own = np.arange(len(near))[:, None]
+        rows = np.concatenate([np.ones_like(own), -w.double().numpy()], axis=1)
+        try:
+            vectors, spectrum = bottom_vectors(
+                Constraints(np.concatenate([own, near], axis=1), rows[:, None, :]),
+                self.n_components,
+                square=True,
+                classes=closed_classes(near),
+                random_state=seed,
+            )
+        except MemoryError as error:
+            raise MemoryLimitError(
+                f"init='exact' starts from the exact embedding, and that of {len(near)} points does"
+                f" not fit in memory: {error}. Use init='random'."
+            ) from error
+        return vectors * math.sqrt(len(near)), spectrum.error
+
+    def _train(
+        self, points: Tensor, idx: Tensor, w: Tensor, target: Tensor | None, seed: int
+    ) -> NDArray[np.float64]:
+        """Mean loss of each epoch; the first ones learn the target, if there is one."""
         network = self.encoder_
         network.train()
-        optimizer = torch.optim.Adam(
-            [p for p in network.parameters() if p.requires_grad], lr=self.lr
-        )
         n = len(points)
         # Batches of one size, and fewer points left out of an epoch than there are batches; each of
         # more points than coordinates.
         n_batches = max(1, min(-(-n // self.batch_size), n // (self.n_components + 1)))
         sampler = NeighborhoodBatchSampler(idx, n // n_batches, drop_last=True, seed=seed)
+        last = 0.5 * self.lr * DECAY ** (DECAYS - 1)
+        look = -(-LOOK // len(sampler))
+        beside = "" if target is None else f" (the least there is: {self.least_loss_:.3g})"
+        optimizer, schedule = self._optimizer(self.lr)
+        history: list[float] = []
+        aims: list[float] = []
+        with stage("training", self.max_epochs):
+            for epoch in range(self.max_epochs):
+                sampler.set_epoch(epoch)
+                steps = [
+                    self._step(optimizer, points, idx, w, target, rows, sampler.batch_size)
+                    for rows in sampler.batches()
+                ]
+                loss, aim = torch.stack(steps).mean(dim=0).tolist()
+                history.append(loss)
+                aims.append(aim)
+                if not (math.isfinite(loss) and math.isfinite(aim)):
+                    raise FloatingPointError(
+                        f"the loss became {loss} in epoch {epoch}: lr={self.lr} is too "
+                        "large for this encoder, or its outputs overflow"
+                    )
+                advance()
+                if len(aims) % look == 0:
+                    schedule.step(float(np.log(aims[-look:]).mean()))
+                lr = optimizer.param_groups[0]["lr"]
+                if target is None:
+                    if lr < last:
+                        break
+                elif lr < self.lr or len(aims) >= LEARNING * self.max_epochs:
+                    note(f"the exact embedding learnt in {len(aims)} epochs, loss {loss:.3g}")
+                    target, aims = None, []
+                    optimizer, schedule = self._optimizer(self.lr)
+            else:
+                before = history[-1 - max(1, len(history) // 10) :][0]
+                warn_user(
+                    f"max_epochs={self.max_epochs} ended the training before the loss settled: it "
+                    f"went from {before:.3g} to {history[-1]:.3g}{beside} in the last tenth of "
+                    "the epochs. Use more of them, or, where that changed little, a wider encoder "
+                    "(hidden); a larger tol only ends sooner.",
+                    ConvergenceWarning,
+                )
+            note(f"loss {history[-1]:.3g}{beside} after {len(history)} epochs")
+        self.eval()
+        return np.array(history)
+
+    def _optimizer(self, lr: float) -> tuple[Any, Any]:
+        optimizer = torch.optim.Adam([p for p in self.encoder_.parameters() if p.requires_grad], lr)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=DECAY, patience=PATIENCE - 1, threshold=-math.log1p(-self.tol),
             threshold_mode="abs",
         )  # fmt: skip
-        last = 0.5 * self.lr * DECAY ** (DECAYS - 1)
-        look = -(-LOOK // len(sampler))
-        history: list[float] = []
-        with stage("training", self.max_epochs):
-            for epoch in range(self.max_epochs):
-                sampler.set_epoch(epoch)
-                losses = [
-                    self._step(optimizer, points, idx, w, rows, sampler.batch_size)
-                    for rows in sampler.batches()
-                ]
-                history.append(float(torch.stack(losses).mean()))
-                if not math.isfinite(history[-1]):
-                    raise FloatingPointError(
-                        f"the loss became {history[-1]} in epoch {epoch}: lr={self.lr} is too "
-                        "large for this encoder, or its outputs overflow"
-                    )
-                advance()
-                if (epoch + 1) % look == 0:
-                    schedule.step(float(np.log(history[-look:]).mean()))
-                    if optimizer.param_groups[0]["lr"] < last:
-                        break
-            else:
-                warn_user(
-                    f"max_epochs={self.max_epochs} ended the training while the loss was still "
-                    f"falling ({history[-1]:.3g}). Use more, or a larger tol.",
-                    ConvergenceWarning,
-                )
-            note(f"loss {history[-1]:.3g} after {len(history)} epochs")
-        self.eval()
-        return np.array(history)
+        return optimizer, schedule
 
     def _step(
-        self, optimizer: Any, points: Tensor, idx: Tensor, w: Tensor, rows: Tensor, b: int
+        self,
+        optimizer: Any,
+        points: Tensor,
+        idx: Tensor,
+        w: Tensor,
+        target: Tensor | None,
+        rows: Tensor,
+        b: int,
     ) -> Tensor:
+        """The batch's loss, and what the step made smaller: the loss, or the target's error."""
         network = self.encoder_
         z = network(_for(network, points[rows.to(points.device)]))
         local = local_neighbors(rows, idx, b).to(z.device)
-        loss = whitened_residual(z, w[rows[:b]].to(z.device), local)
+        loss = aim = whitened_residual(z, w[rows[:b]].to(z.device), local)
+        if target is not None:
+            aim = (z - target[rows].to(z)).square().mean().double()
         optimizer.zero_grad(set_to_none=True)
-        loss.log().backward()
+        aim.log().backward()
         optimizer.step()
-        return loss.detach()
+        return torch.stack([loss.detach(), aim.detach()])
 
     @_own_modes()
     def _outputs(self, points: Tensor) -> Tensor:

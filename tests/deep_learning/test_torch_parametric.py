@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import make_swiss_roll
+from sklearn.datasets import load_digits, make_swiss_roll
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -26,6 +26,7 @@ from lle_gpu import (  # noqa: E402
     DisconnectedGraphWarning,
     GpuUnavailableError,
     LocallyLinearEmbedding,
+    MemoryLimitError,
 )
 from lle_gpu.metrics import affine_residual  # noqa: E402
 from lle_gpu.torch import (  # noqa: E402
@@ -128,6 +129,47 @@ def test_the_objective_is_never_below_the_exact_minimum(seed, reg):
     model = small(n_neighbors=8, reg=reg, random_state=seed, tol=0.05, max_epochs=400).fit(X)
     assert model.loss_ >= least * (1 - 1e-6)
     assert model.loss_ < 0.5 * model.history_[0]
+
+
+def test_the_least_loss_is_the_exact_embedding_s():
+    X = sheet(150)
+    exact = LocallyLinearEmbedding(n_neighbors=8, reg=1e-2).fit(X)
+    model = small(n_neighbors=8, reg=1e-2).fit(X)
+    assert model.least_loss_ == pytest.approx(exact.reconstruction_error_, rel=1e-6)
+    assert model.n_iter_ == len(model.history_) <= 20
+    # The other weights have another M; dense, as a reference.
+    model = small(weights_method="nonneg", n_components=1).fit(X)
+    x = torch.from_numpy(X)
+    idx = knn(x, k=10)
+    W = torch.zeros(150, 150, dtype=torch.float64)
+    W.scatter_(1, idx, barycentric_weights(x, (x, idx), method="nonneg"))
+    sigma = torch.linalg.svdvals(torch.eye(150) - W)
+    assert model.least_loss_ == pytest.approx(float(sigma[-2] ** 2), rel=1e-6)
+    model.set_params(init="random").fit(X)
+    assert not hasattr(model, "least_loss_")
+
+
+def test_training_ends_near_the_exact_embedding_where_the_encoder_can_be_it():
+    """Of 64 pixels smooth functions can be anything on so few points."""
+    X = load_digits().data[np.random.default_rng(0).permutation(1797)[:400]]
+    exact = LocallyLinearEmbedding(n_neighbors=12).fit(X).embedding_
+    model = ParametricLLE(hidden=(32,), n_neighbors=12, max_epochs=200, random_state=0).fit(X)
+    Y = model.transform(X).astype(np.float64)
+    cosines = np.linalg.svd(exact.T @ Y / np.sqrt(len(X)), compute_uv=False)
+    assert cosines.min() > np.cos(np.deg2rad(30))
+    assert model.loss_ < 1.5 * model.least_loss_
+
+
+def test_an_exact_embedding_beyond_the_memory_is_said_to_be(monkeypatch):
+    from lle_gpu.torch import parametric
+
+    def full(*args, **options):
+        raise MemoryError("20 GB are needed")
+
+    monkeypatch.setattr(parametric, "bottom_vectors", full)
+    with pytest.raises(MemoryLimitError, match="20 GB are needed. Use init='random'"):
+        small().fit(sheet())
+    small(init="random").fit(sheet())
 
 
 def test_the_objective_is_the_dense_one(fitted, data):
@@ -436,6 +478,7 @@ def test_a_second_fit_forgets_the_first():
         ({"hidden": (3.5,)}, sheet(), "hidden=.3.5,. must be"),
         ({"reg": 0}, sheet(), "'reg' parameter"),
         ({"encoder": nn.Linear(4, 2)}, sheet(), r"encoder does not take points of shape \(1, 3\)"),
+        ({"init": "pca"}, sheet(), "'init' parameter"),
         ({"device": "foo"}, sheet(), "device='foo' must be 'auto', 'cpu', 'gpu', 'cuda', None"),
         ({"weights_method": "other"}, sheet(), "'weights_method' parameter"),
     ],
@@ -478,16 +521,20 @@ def test_devices_without_a_gpu():
 
 def test_what_is_said():
     X = sheet()
-    with pytest.warns(ConvergenceWarning, match="max_epochs=3") as caught:
-        small(max_epochs=3, tol=0).fit(X)
-    assert caught[0].filename == __file__
+    for init, beside in (("exact", r" \(the least there is: .*\)"), ("random", "")):
+        message = f"max_epochs=3 ended .* to [0-9.e-]+{beside} in the last tenth"
+        with pytest.warns(ConvergenceWarning, match=message) as caught:
+            small(max_epochs=3, tol=0, init=init).fit(X)
+        assert caught[0].filename == __file__
     with pytest.warns(DisconnectedGraphWarning, match="2 closed classes, of 200, 200 points"):
         small().fit(np.r_[X, X + 100])
 
 
 def test_non_negative_weights_and_verbose(capsys):
     model = small(weights_method="nonneg", verbose=True).fit(sheet())
-    assert "training" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "training" in said
+    assert f"(the least there is: {model.least_loss_:.3g}) after {model.n_iter_} epochs" in said
     assert model.loss_ > small().fit(sheet()).loss_
 
 
