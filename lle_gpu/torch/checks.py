@@ -202,8 +202,9 @@ def chosen_device(name: str, device: Any) -> torch.device:
     try:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
         raise GpuUnavailableError(
-            f"{name}={asked!r} cannot be used here: {str(error).splitlines()[0]}. Use "
+            f"{name}={asked!r} cannot be used here: {why}. Use "
             f"{name}='auto' or 'cpu', or install a PyTorch for your GPU: https://pytorch.org"
         ) from error
     return found
