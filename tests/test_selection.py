@@ -458,6 +458,50 @@ class TestSelectReg:
 
 
 class TestIntrinsicDimension:
+    @pytest.mark.parametrize("method", ["mle", "twonn"])
+    @pytest.mark.parametrize("shape", [(500, 20), (1000, 50), (1500, 30)])
+    def test_more_dimensions_than_the_points_can_tell(self, shape, method):
+        """Nothing is near then: distances find too few, and a limit from 0 to any number."""
+        X = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 1, shape[1])
+        with pytest.warns(UserWarning, match="too many for .* Take n_components by what"):
+            found = intrinsic_dimension(X, method=method, device="cpu")
+        assert shape[1] / 3 < found.recommended <= shape[1]
+        assert any("too many" in text for text in found.warnings)
+
+    def test_never_more_than_the_columns(self):
+        beyond = []
+        for seed in range(5):
+            X = np.random.default_rng(seed).uniform(size=(20, 2))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                both = [intrinsic_dimension(X, method=m, device="cpu") for m in ("mle", "twonn")]
+            assert all(1 <= found.recommended <= 2 for found in both)
+            beyond += [found for found in both if found.dimension > 2.5]
+        assert beyond
+
+    @pytest.mark.parametrize(("d", "noise"), [(1, 0.01), (2, 0.025)])
+    def test_noise_is_said_and_the_widest_look_taken(self, d, noise):
+        """In 50 columns it is wider than neighbours are apart: four see it, and 25 less."""
+        rng = np.random.default_rng(0)
+        X = sphere(d, 500) @ np.eye(20, 50) + noise * rng.standard_normal((500, 50))
+        with pytest.warns(UserWarning, match="4 neighbours see .* 25 only .*: noise"):
+            near = intrinsic_dimension(X, device="cpu")
+        assert near.dimension == near.table["dimension"][-1] < near.table["dimension"][0] / 2
+        with pytest.warns(UserWarning, match="larger n_neighbors"):
+            wide = intrinsic_dimension(X, n_neighbors=60, device="cpu")  # as it says
+        assert d <= wide.dimension < near.dimension
+        assert wide.recommended <= d + 1
+
+    def test_sound_data_are_not_warned_about(self):
+        rng = np.random.default_rng(0)
+        sound = [make_swiss_roll(600, noise=0.3, random_state=0)[0], rng.exponential(size=(600, 5))]
+        sound += [rng.normal(size=(n, d)) for n, d in ((60, 3), (100, 6), (600, 8), (1500, 10))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for X in sound:
+                for method in ("mle", "twonn", "lle"):
+                    intrinsic_dimension(X, method=method, device="cpu")
+
     @pytest.mark.parametrize("d", [1, 2, 3, 5, 8])
     def test_spheres(self, d):
         X = sphere(d, 1500)
@@ -604,9 +648,13 @@ class TestIntrinsicDimension:
 
     def test_lle_at_its_end(self):
         X = np.random.default_rng(0).normal(size=(200, 20))
-        found = intrinsic_dimension(X, method="lle", n_neighbors=5)
+        with pytest.warns(UserWarning, match="5 dimensions .* or more.* Larger n_neighbors"):
+            found = intrinsic_dimension(X, method="lle", n_neighbors=5)
         assert found.recommended == 5
         assert "or more" in found.warnings[0]
+        X = np.random.default_rng(0).normal(size=(200, 50))
+        with pytest.warns(UserWarning, match="31 dimensions .* Take n_components by what"):
+            assert intrinsic_dimension(X, method="lle").recommended == 31
 
     def test_scale_rotation_and_shift_do_not_matter(self):
         X = sphere(2, 400)

@@ -27,6 +27,11 @@ density and boundaries change that. So the density, to their first orders, is ta
   value at a half-space, and what that takes away from the distances, are integrals over the height
   above the boundary; b is their quotient times what is seen. For metric="euclidean" alone.
 
+n points of d dimensions have their k nearest at about (k/n)^(1/d) of the data's own width. Where
+that is most of it, nothing is near: "mle" and "twonn" fall short, and the limit, an extrapolation,
+can be anything from 0 to several times d. Then, and where it is far above m_4, m_4 stands as it
+is; and m_k where that is less than half of m_4, which then is the dimension of noise.
+
 **Two nearest neighbours** ("twonn"). mu = T_2 / T_1 has the distribution function 1 - mu^(-d), and
 d is the slope through the origin of -log(1 - F(mu)) against log mu, without the largest tenth. The
 table shows it for thinner and thinner samples, too, whose radii are larger: where noise makes the
@@ -69,6 +74,7 @@ from lle_gpu.constraints.cpu.local import (
     typical_width,
 )
 from lle_gpu.device import resolve
+from lle_gpu.exceptions import warn_user
 from lle_gpu.functional import PARAMETER_CONSTRAINTS, where_it_fits
 from lle_gpu.parallel import for_each_chunk
 from lle_gpu.progress import stage, watch
@@ -90,6 +96,14 @@ CLOSING = 3.0
 NODES, NEWTON = 2000, 50
 # The share of the ratios, the smallest, that the line is fitted to.
 KEPT = 0.9
+# How far the limit may lie from what the fewest neighbours give, in dimensions and as a share.
+AGREED, AGREED_SHARE = 1.0, 0.25
+# The most neighbours see less than this share of the dimensions that the fewest see: noise. On a
+# manifold alone bends, density and boundaries take away a quarter.
+NOISY = 0.5
+# Neighbours that are so far, in units of the data's width, are not near: four are, where they see
+# 12 dimensions with 500 points, or 21 with 20,000.
+NOT_NEAR = 2 / 3
 # Points that are left in the thinnest sample.
 THINNEST = 100
 # Neighbourhoods whose principal directions are looked at; draws from a ball.
@@ -98,6 +112,10 @@ SAMPLE, DRAWS = 1000, 400
 MOST_DIMENSIONS = 30
 THIN = 0.5
 SEED = 0
+BY_PURPOSE = (
+    "Take n_components by what the embedding is for: 2 or 3 to look at, what a grid search finds "
+    "best to learn from"
+)
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -137,10 +155,11 @@ def intrinsic_dimension(
         As in :meth:`lle_gpu.LocallyLinearEmbedding.fit`.
     method : {"mle", "twonn", "lle"}, default="mle"
         - "mle": by distances to the nearest neighbours, up to ``n_neighbors`` of them, followed to
-          neighbourhoods of radius 0; twice as many are searched for.
+          neighbourhoods of radius 0; twice as many are searched for. Where that cannot be
+          trusted it is what four neighbours give, or, where these see noise, ``n_neighbors``.
         - "twonn": by the distances to the two nearest alone; sees noise before it sees the data.
         - "lle": by the principal directions of neighbourhoods of ``n_neighbors``; a whole number,
-          below ``n_neighbors`` and at most 30.
+          up to ``n_neighbors`` and 31.
     n_neighbors : int, default=None
         None is 25 for "mle" and 32 for "lle", or what there are points for. At least 8 for "mle"
         and 3 for "lle". Not used by "twonn".
@@ -150,7 +169,8 @@ def intrinsic_dimension(
     Returns
     -------
     DimensionEstimate
-        ``recommended`` is a whole number for n_components, ``dimension`` the estimate.
+        ``recommended`` is a whole number for n_components, from 1 to n_features, ``dimension`` the
+        estimate.
 
     Raises
     ------
@@ -159,6 +179,12 @@ def intrinsic_dimension(
         fewer than 10 points differ from their nearest neighbours.
     GpuUnavailableError, GpuMemoryError
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
+
+    Warns
+    -----
+    UserWarning
+        If the points are too few for so many dimensions, or too noisy, and the estimate is not to
+        be relied on; ``warnings`` has the same text.
 
     Examples
     --------
@@ -199,11 +225,12 @@ def intrinsic_dimension(
         distance, index = search(there, backend, min(WIDER * k, n - 1) if method == "mle" else k)
         if method == "lle":
             return _by_pieces(to_host(points), index, n_jobs)
+        n_features = points.shape[1]
         if method == "mle":
             X = to_host(points) if metric == "euclidean" else None
-            return _by_likelihood(X, distance, index, k, n_jobs)
+            return _by_likelihood(X, distance, index, k, n_features, n_jobs)
         rows = backend.rows_of(there)
-        return _by_two(distance, lambda part: search(rows[part], backend, 2)[0])
+        return _by_two(distance, n_features, lambda part: search(rows[part], backend, 2)[0])
 
     with watch(verbose, callbacks):
         with on_device(points):
@@ -215,7 +242,7 @@ def intrinsic_dimension(
 
 
 def _by_likelihood(
-    X: Any, distance: Float, index: Index, k: int, n_jobs: int | None
+    X: Any, distance: Float, index: Index, k: int, n_features: int, n_jobs: int | None
 ) -> DimensionEstimate:
     """Levina and Bickel's estimate for several k, and the limit for small neighbourhoods.
 
@@ -227,26 +254,49 @@ def _by_likelihood(
     inverse = np.array([np.mean(logs[:, j - 1] - before[:, j - 2] / (j - 1)) for j in ks])
     _check_spread(inverse)
     m, radius = 1.0 / inverse, np.exp([logs[:, j - 1].mean() for j in ks])
+    n, few, many = len(logs), float(m[0]), float(m[-1])
+    value, how, doubts = few, f"of which {ks[0]} are taken", _too_many(few, int(ks[0]), n)
+    if many < NOISY * few and _reach(many, k, n) <= NOT_NEAR:
+        value, how = many, f"of which {k} are taken"
+        doubts = [
+            f"{ks[0]} neighbours see {few:.1f} dimensions and {k} only {many:.1f}: noise, or "
+            "groups of a few points, are as wide as these are far. A larger n_neighbors may see "
+            "past them"
+        ]
+    elif not doubts:
+        limit = _followed(X, distance, index, logs, k, n_jobs)
+        is_near = abs(limit - few) <= max(AGREED, AGREED_SHARE * few)
+        # Below what few give it may have seen past noise; above, or at nothing, it ran away.
+        if is_near or 0.5 <= limit < few:
+            value, how = limit, "in the limit of small neighbourhoods"
+        if not is_near:
+            doubts = [
+                f"the limit for small neighbourhoods, {limit:.1f}, is far from what {ks[0]} "
+                f"neighbours give, {few:.1f}: the points are too few, too noisy or too regular to "
+                "tell. Compare the other methods, and a larger n_neighbors"
+            ]
+    said = f"{few:.2f} by {ks[0]} neighbours, {many:.2f} by {ks[-1]}"
+    table = {"n_neighbors": ks, "dimension": m, "radius": radius}
+    return _estimate(value, f"{said}, {how}", table, warned, doubts, n_features)
+
+
+def _followed(
+    X: Any, distance: Float, index: Index, logs: Float, k: int, n_jobs: int | None
+) -> float:
+    """The estimate followed to neighbourhoods of radius 0: density and boundaries taken out."""
     ratio = np.exp(logs[:, : k - 1] - logs[:, k - 1 : k])
     limit = _limit(ratio, np.ones_like(ratio), np.ones(len(ratio)), 0.0)
-    if X is not None:
-        rows = np.flatnonzero(distance[:, 0] > 0)
-        far = np.full(len(distance), logs[:, -1].min())
-        far[rows] = logs[:, -1]
-        far -= np.quantile(logs[:, -1], DENSEST)
-        near = np.exp(limit * (far[index[rows, :k]] - far[rows, None]))
-        rank = np.exp(-limit * np.maximum(far[rows], 0.0))
-        lopsided = _lopsidedness(X, rows, index[rows, :k], near, rank, n_jobs)
-        lack = max(0.0, lopsided) * _lack_of_half_space(limit, distance.shape[1] / k)
-        limit = _limit(ratio, near[:, : k - 1], rank, lack)
-    if abs(limit - m[0]) > max(1.0, 0.25 * m[0]):
-        warned.append(
-            f"the limit for small neighbourhoods, {limit:.1f}, is far from what {ks[0]} neighbours "
-            f"give, {m[0]:.1f}: the points are too few, or too noisy, to tell"
-        )
-    said = f"{m[0]:.2f} by {ks[0]} neighbours, {m[-1]:.2f} by {ks[-1]}"
-    table = {"n_neighbors": ks, "dimension": m, "radius": radius}
-    return _estimate(limit, f"{said}, in the limit of small neighbourhoods", table, warned)
+    if X is None:
+        return limit
+    rows = np.flatnonzero(distance[:, 0] > 0)
+    far = np.full(len(distance), logs[:, -1].min())
+    far[rows] = logs[:, -1]
+    far -= np.quantile(logs[:, -1], DENSEST)
+    near = np.exp(limit * (far[index[rows, :k]] - far[rows, None]))
+    rank = np.exp(-limit * np.maximum(far[rows], 0.0))
+    lopsided = _lopsidedness(X, rows, index[rows, :k], near, rank, n_jobs)
+    lack = max(0.0, lopsided) * _lack_of_half_space(limit, distance.shape[1] / k)
+    return _limit(ratio, near[:, : k - 1], rank, lack)
 
 
 def _limit(ratio: Float, near: Float, rank: Float, lack: float) -> float:
@@ -360,7 +410,7 @@ def _lack_of_half_space(d: float, wider: float) -> float:
     return float((d + 1) ** 2 * missing / trapezoid(rank * e**2 * (M - e**2) * d, height))
 
 
-def _by_two(distance: Float, search: Any) -> DimensionEstimate:
+def _by_two(distance: Float, n_features: int, search: Any) -> DimensionEstimate:
     """Facco and others' estimate on all points, and on halves, quarters ... of them."""
     n = len(distance)
     order = np.random.default_rng(SEED).permutation(n)
@@ -384,7 +434,9 @@ def _by_two(distance: Float, search: Any) -> DimensionEstimate:
         "dimension": np.array(values[::-1]),
         "radius": np.array(radii[::-1]),
     }
-    return _estimate(values[0], "by the ratios of the two nearest distances", table, warned)
+    doubts = _too_many(values[0], 2, n)
+    reason = "by the ratios of the two nearest distances"
+    return _estimate(values[0], reason, table, warned, doubts, n_features)
 
 
 def _by_pieces(X: Any, index: Index, n_jobs: int | None) -> DimensionEstimate:
@@ -412,12 +464,12 @@ def _by_pieces(X: Any, index: Index, n_jobs: int | None) -> DimensionEstimate:
     else:
         thickness.append(0.0 if width == X.shape[1] else float("nan"))
     found = len(thickness)
-    warned = []
+    doubts = []
     if np.isnan(thickness[-1]):
-        warned.append(
+        advice = BY_PURPOSE if found > MOST_DIMENSIONS else "Larger n_neighbors, or 'mle', can tell"
+        doubts.append(
             f"neighbourhoods of {k} points extend in all of the {found} dimensions that were "
-            "looked at: the data have that many or more, or the noise has. More points, or a "
-            "larger n_neighbors, can tell"
+            f"looked at: the data have that many or more, or the noise has. {advice}"
         )
         reason = f"neighbourhoods of {k} points are not thin over fewer"
     elif found == X.shape[1]:
@@ -426,7 +478,8 @@ def _by_pieces(X: Any, index: Index, n_jobs: int | None) -> DimensionEstimate:
         reason = f"over as many, neighbourhoods of {k} points are {thickness[-1]:.2f} as thick as "
         reason += "a ball"
     table = {"dimension": np.arange(1, found + 1), "thickness": np.array(thickness)}
-    return _estimate(float(found), reason, table, warned, criterion="thickness")
+    n_features = int(X.shape[1])
+    return _estimate(float(found), reason, table, [], doubts, n_features, criterion="thickness")
 
 
 def _thickness_of_ball(j: int, k: int) -> float:
@@ -462,20 +515,42 @@ def _check_spread(values: Float) -> None:
         )
 
 
+def _reach(d: float, k: int, n: int) -> float:
+    """How far the k nearest of n points in d dimensions are, in units of the data's width."""
+    return float((k / n) ** (1 / d))
+
+
+def _too_many(d: float, k: int, n: int) -> list[str]:
+    """What there is to say if the k nearest of n points in d dimensions are not near."""
+    reach = _reach(d, k, n)
+    if reach <= NOT_NEAR:
+        return []
+    return [
+        f"about {d:.0f} dimensions are too many for {n} points to tell, or noise hides how many "
+        f"there are: among so many, even the {k} nearest neighbours are about {reach:.0%} as far "
+        f"as the data are wide. {BY_PURPOSE}"
+    ]
+
+
 def _estimate(
     value: float,
     reason: str,
     table: dict[str, NDArray[Any]],
     warned: list[str],
+    doubts: list[str],
+    n_features: int,
     *,
     criterion: str = "dimension",
 ) -> DimensionEstimate:
+    """The result; ``doubts`` of it are warned about, what is in ``warned`` is only told."""
+    for doubt in doubts:
+        warn_user(f"{doubt}.", UserWarning)
     text = f"{value:.0f}" if criterion == "thickness" else f"{value:.2f}"
     return DimensionEstimate(
-        recommended=max(1, round(value)),
+        recommended=min(max(1, round(value)), n_features),
         reason=f"dimension {text}: {reason}.",
         table=table,
-        warnings=tuple(warned),
+        warnings=(*warned, *doubts),
         criterion=criterion,
         dimension=value,
     )

@@ -135,7 +135,7 @@ class DimensionEstimate(_Result):
     Attributes
     ----------
     recommended : int
-        The n_components to use: ``dimension``, rounded, and at least 1.
+        The n_components to use: ``dimension``, rounded, at least 1 and at most n_features.
     reason : str
     table : mapping of str to ndarray
         "mle": ``n_neighbors``, ``dimension`` by that many, ``radius`` (geometric mean of their
