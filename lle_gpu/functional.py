@@ -39,6 +39,7 @@ __all__ = [
     "PARAMETER_CONSTRAINTS",
     "Embedding",
     "embed",
+    "embed_graph",
     "embed_on",
     "locally_linear_embedding",
     "where_it_fits",
@@ -233,51 +234,36 @@ def embed(
             UserWarning,
         )
 
-    def search_in(points: NDArray[Any], algorithm: str = neighbors_algorithm) -> Any:
-        return backend.neighbor_search(
-            points,
-            n_neighbors,
-            algorithm=algorithm,
-            metric=metric,
-            random_state=random_state,
-            n_jobs=n_jobs,
-        )
-
-    # What is mended is searched exactly: a few points, for which no index is worth its while.
-    exact = "auto" if neighbors_algorithm in APPROXIMATE else neighbors_algorithm
     name, given = knn_graph
     with stage("neighbors", n):
         if given is not None:
             given = neighbor_index(given, n, n_neighbors, name=name)
             note(f"neighbours: taken from {name}")
-        search = search_in(X)
+        search = backend.neighbor_search(
+            X,
+            n_neighbors,
+            algorithm=neighbors_algorithm,
+            metric=metric,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
         if given is None:
             index = search.kneighbors(return_distance=False)
         else:
             index = backend.asarray(given)
         if n <= np.iinfo(np.int32).max:
             index = index.astype(np.int32)  # half the memory from here on
-    with stage("graph"):
-        graph = settle_graph(
-            backend.rows_of(X),
-            index,
-            backend.closed_classes(index),
-            disconnected=disconnected,
-            method=method,
-            n_components=n_components,
-            search_in=lambda points: _OnHost(search_in(points, exact)),
-        )
-    whole = len(graph.embedded_rows) == n
-    part = X if whole else backend.rows_of(X)[graph.embedded_rows]
-    with stage("constraints", part.shape[0]):
-        build = backend.constraints[method]
-        index = backend.asarray(graph.index)
-        constraints = build(part, index, n_components, n_jobs=n_jobs, **options)
-    vectors, spectrum = backend.bottom_vectors(
-        constraints,
-        n_components,
-        square=METHODS[method].square,
-        classes=graph.classes,
+    vectors, spectrum, graph = embed_graph(
+        X,
+        index,
+        backend,
+        n_components=n_components,
+        method=method,
+        options=options,
+        reg=reg,
+        neighbors_algorithm=neighbors_algorithm,
+        metric=metric,
+        disconnected=disconnected,
         solver=eigen_solver,
         tol=tol,
         max_iter=max_iter,
@@ -292,10 +278,6 @@ def embed(
             "Try a larger n_neighbors, another method, or more components.",
             UserWarning,
         )
-    if not whole:
-        vectors = _with_the_rest(
-            X, part, vectors, graph, search_in(part, exact), n_neighbors, reg, backend, n_jobs
-        )
     return Embedding(
         vectors.astype(X.dtype, copy=False),
         spectrum,
@@ -303,6 +285,74 @@ def embed(
         graph.embedded_rows,
         graph.bridged_rows,
     )
+
+
+def embed_graph(
+    X: NDArray[Any],
+    index: NDArray[np.integer],
+    backend: Backend,
+    *,
+    n_components: int,
+    method: str,
+    options: dict[str, Any],
+    reg: float,
+    neighbors_algorithm: str,
+    metric: Any,
+    disconnected: str,
+    random_state: Any,
+    n_jobs: int | None,
+    **solving: Any,
+) -> tuple[NDArray[np.float64], Spectrum, Graph]:
+    """Run the stages that come after the search, on its answer ``index`` (n, k).
+
+    ``options`` are for the method's constraints, ``solving`` for the backend's ``bottom_vectors``;
+    the others are the estimator's parameters. The vectors (n, n_components) are of all points,
+    those that "largest" leaves out included.
+    """
+    n, n_neighbors = index.shape
+
+    def search_in(points: NDArray[Any]) -> Any:
+        # What is mended is searched exactly: a few points, for which no index is worth its while.
+        return backend.neighbor_search(
+            points,
+            n_neighbors,
+            algorithm="auto" if neighbors_algorithm in APPROXIMATE else neighbors_algorithm,
+            metric=metric,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
+
+    with stage("graph"):
+        graph = settle_graph(
+            backend.rows_of(X),
+            index,
+            backend.closed_classes(index),
+            disconnected=disconnected,
+            method=method,
+            n_components=n_components,
+            search_in=lambda points: _OnHost(search_in(points)),
+        )
+    whole = len(graph.embedded_rows) == n
+    part = X if whole else backend.rows_of(X)[graph.embedded_rows]
+    with stage("constraints", part.shape[0]):
+        build = backend.constraints[method]
+        constraints = build(
+            part, backend.asarray(graph.index), n_components, n_jobs=n_jobs, **options
+        )
+    vectors, spectrum = backend.bottom_vectors(
+        constraints,
+        n_components,
+        square=METHODS[method].square,
+        classes=graph.classes,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        **solving,
+    )
+    if not whole:
+        vectors = _with_the_rest(
+            X, part, vectors, graph, search_in(part), n_neighbors, reg, backend, n_jobs
+        )
+    return vectors, spectrum, graph
 
 
 class _OnHost:

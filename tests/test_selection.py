@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import lle_gpu
 from lle_gpu import (
+    DisconnectedGraphError,
     LocallyLinearEmbedding,
     intrinsic_dimension,
     select_n_neighbors,
@@ -39,6 +40,14 @@ def turned(Z, n_features=20, seed=0):
 def sphere(d, n, seed=0):
     Z = np.random.default_rng(seed).standard_normal((n, d + 1))
     return turned(Z / np.linalg.norm(Z, axis=1, keepdims=True))
+
+
+def pieces(*sizes):
+    """Bent squares, each far from the others."""
+    rng = np.random.default_rng(0)
+    flat = [rng.uniform(-1, 1, (n, 2)) for n in sizes or (180, 150)]
+    bent = [np.column_stack([Z + 9 * i, (Z**2).sum(axis=1)]) for i, Z in enumerate(flat)]
+    return np.concatenate(bent)
 
 
 def residuals(X, truth, ks, **parameters_):
@@ -348,6 +357,58 @@ class TestSelectNNeighbors:
         assert all_closed.recommended == 6
         assert any("recommended value is one of them" in text for text in all_closed.warnings)
 
+    @pytest.mark.parametrize("method", ["standard", "ltsa"])
+    @pytest.mark.parametrize("disconnected", ["bridge", "largest"])
+    def test_pieces_are_mended_as_fit_mends_them(self, method, disconnected):
+        X, ks = pieces(), (8, 12)
+        found = select_n_neighbors(
+            X, method=method, candidates=ks, disconnected=disconnected, device="cpu"
+        )
+        judge, before = Judge(*neighbors(X, 12)), None
+        for i, k in enumerate(ks):
+            model = LocallyLinearEmbedding(
+                n_neighbors=k, method=method, disconnected=disconnected, device="cpu"
+            ).fit(X)
+            assert found.table["null_vectors"][i] == model.spectrum_.n_null == 1
+            # What was left out is judged, too: rows are compared on the same points.
+            residual, kept = judge(model.embedding_)
+            assert found.table["distance_residual"][i] == pytest.approx(residual, abs=1e-2)
+            assert found.table["neighborhood_preservation"][i] == pytest.approx(kept, abs=2e-2)
+            space = np.linalg.qr(model.embedding_)[0]
+            if before is not None:
+                change = instability(space, before)
+                assert found.table["instability"][i] == pytest.approx(change, abs=2e-2)
+            before = space
+            embeds = f"{len(model.embedded_rows_)} with n_neighbors={k}"
+            assert any(embeds in text for text in found.warnings) == (disconnected == "largest")
+        assert not any("closed classes" in text for text in found.warnings)
+
+    def test_pieces_are_refused_as_fit_refuses_them(self):
+        """Two sets of 30 and 300: whole only with more neighbours than the smaller one has."""
+        X = pieces(30, 300)
+        found = select_n_neighbors(X, candidates=[6, 35], disconnected="raise", device="cpu")
+        assert found.recommended == 35
+        assert np.isnan(found.table["distance_residual"][0])
+        (said,) = [text for text in found.warnings if text.startswith("6 failed")]
+        assert "2 closed classes" in said
+        with pytest.raises(DisconnectedGraphError, match=r"tried 6\. .*2 closed classes"):
+            select_n_neighbors(X, candidates=[6], disconnected="raise", device="cpu")
+
+    def test_pieces_that_are_mended_do_not_order_the_search(self, monkeypatch):
+        """The largest number, the dearest, is tried first only where pieces stay."""
+        asked = []
+        embed = parameters._Trials._embed
+
+        def listening(self, k, reg):
+            asked.append(k)
+            return embed(self, k, reg)
+
+        monkeypatch.setattr(parameters._Trials, "_embed", listening)
+        for disconnected, first in (("warn", 40), ("bridge", 8)):
+            asked.clear()
+            select_n_neighbors(pieces(), disconnected=disconnected, device="cpu")
+            assert asked[0] == first
+
     def test_one_search_and_no_more(self, roll, monkeypatch):
         from lle_gpu.neighbors import cpu
 
@@ -455,6 +516,24 @@ class TestSelectReg:
         found = select_reg(X, n_neighbors=10, device="cpu")
         np.testing.assert_array_equal(found.table["reg"], parameters.REGS)
         assert select_reg(X, n_neighbors=10, candidates=[0], device="cpu").recommended == 0.0
+
+    def test_pieces(self):
+        X = pieces()
+        given = {"n_neighbors": 9, "candidates": [1e-3, 1e-1], "device": "cpu"}
+        for disconnected, null_vectors in (("warn", 2), ("bridge", 1), ("largest", 1)):
+            found = select_reg(X, disconnected=disconnected, **given)
+            assert (found.table["null_vectors"] == null_vectors).all()
+        for i, reg in enumerate(given["candidates"]):
+            model = LocallyLinearEmbedding(
+                n_neighbors=9, reg=reg, disconnected="largest", device="cpu"
+            ).fit(X)
+            assert found.table["reconstruction_error"][i] == pytest.approx(
+                model.reconstruction_error_, rel=1e-3
+            )
+        (said,) = [text for text in found.warnings if "embeds" in text]
+        assert "of 330 points, disconnected='largest' embeds 180 with n_neighbors=9." in said
+        with pytest.raises(DisconnectedGraphError, match="2 closed classes"):
+            select_reg(X, disconnected="raise", **given)
 
 
 class TestIntrinsicDimension:
@@ -756,6 +835,8 @@ GOOD = np.random.default_rng(0).uniform(size=(60, 3))
         (lambda: select_n_neighbors(GOOD, method="isomap"), "method"),
         (lambda: select_n_neighbors(GOOD, reg=-1), "reg"),
         (lambda: select_n_neighbors(GOOD, device="tpu"), "device"),
+        (lambda: select_n_neighbors(GOOD, disconnected="tie"), "disconnected.*'bridge'"),
+        (lambda: select_reg(GOOD, n_neighbors=8, disconnected="tie"), "disconnected.*'bridge'"),
         (lambda: select_reg(GOOD, n_neighbors=60), "n_neighbors = 60"),
         (lambda: select_reg(GOOD, n_neighbors=8, method="ltsa"), "method='ltsa' has no weights"),
         (lambda: select_reg(GOOD, n_neighbors=8, candidates=[-1.0]), "finite numbers from 0"),

@@ -5,8 +5,9 @@ What is then embedded costs about k + a (method "standard", one constraint a poi
 of that (the others, k x k numbers a point), where a = ``OVERHEAD`` + ``SETUP`` / n is what does not
 grow with k. So the default candidates are tried from coarse to fine, as long as the sum stays below
 ``EFFORT`` times the cost of the largest in the range: with the search and the judging, the whole
-takes about three times as long as one fit with that, or less. With many features the search is
-much of a fit, and for method "standard" ``WIDE_EFFORT`` times as much keeps to the same.
+takes about three times as long as one fit with that, or less. With hundreds of features the search
+is much of a fit, and for method "standard" ``WIDE_EFFORT`` times as much keeps to the same; with
+some tens it is less of one, and the whole can come near ``WIDE_EFFORT`` fits.
 
 The largest is embedded only if the best so far lie beside it, or all others leave the graph in
 pieces: it is the dearest by far, and seldom
@@ -32,7 +33,8 @@ from lle_gpu.arrays import as_points, check_sizes, check_values, on_device, to_h
 from lle_gpu.backend import Backend
 from lle_gpu.constraints import METHODS
 from lle_gpu.device import resolve
-from lle_gpu.functional import PARAMETER_CONSTRAINTS, where_it_fits
+from lle_gpu.exceptions import DisconnectedGraphError, DisconnectedGraphWarning
+from lle_gpu.functional import PARAMETER_CONSTRAINTS, embed_graph, where_it_fits
 from lle_gpu.neighbors.cpu import TREE_MAX_FEATURES
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import stage, watch
@@ -66,11 +68,14 @@ POORLY_KEPT = 0.3
 # Sine of the angle to which a candidate's vectors have to be right to be judged.
 TOL = 1e-3
 
-_SHARED = ("n_components", "method", "metric", "neighbors_algorithm", "random_state", "n_jobs")
+_SHARED = (
+    "n_components", "method", "metric", "neighbors_algorithm", "random_state", "n_jobs", "device",
+    "disconnected", "verbose", "callbacks",
+)  # fmt: skip
 _CHECKED = {
     "X": ["array-like", "sparse matrix"],
     "candidates": [None, "array-like"],
-    **{k: PARAMETER_CONSTRAINTS[k] for k in (*_SHARED, "device", "verbose", "callbacks")},
+    **{k: PARAMETER_CONSTRAINTS[k] for k in _SHARED},
 }
 
 
@@ -89,6 +94,7 @@ def select_n_neighbors(
     random_state: Any = None,
     n_jobs: int | None = None,
     device: str = "auto",
+    disconnected: str = "warn",
     verbose: bool | int = False,
     callbacks: Any = None,
 ) -> NeighborSelection:
@@ -98,7 +104,8 @@ def select_n_neighbors(
     the best of them has distances like those along the data (``distance_residual`` at most 0.1),
     the data are a manifold that was found, and the smallest residual decides; else the share of
     neighbours that are kept does. Candidates whose graph gives more null vectors than the constant
-    are taken only if all have.
+    are taken only if all have: then all embeddings only tell parts apart, and ``disconnected`` is
+    what helps.
 
     Parameters
     ----------
@@ -108,8 +115,17 @@ def select_n_neighbors(
     method : {"standard", "modified", "hessian", "ltsa"}, default="standard"
     candidates : sequence of int, default=None
         All of them are tried. None tries some numbers from 6 to 40 (more if the method needs more,
-        less if there are few points), from coarse to fine around the best, in about three times
-        the time of one fit with 40, or less; 40 itself only if large numbers do best.
+        less if there are few points), from coarse to fine around the best, in about two to
+        four times the time of one fit with 40; 40 itself only if large numbers do best.
+    disconnected : {"warn", "raise", "largest", "bridge"}, default="warn"
+        As in :class:`lle_gpu.LocallyLinearEmbedding`, for each candidate's fit:
+
+        - "warn": candidates whose graph is in pieces are embedded, and ``warnings`` names them.
+        - "raise": they fail, as their fit would, and others are chosen from.
+        - "bridge": each candidate's graph is bridged; ``long_edges`` is of the graph before.
+        - "largest": each candidate embeds its own largest part, and places the other points beside
+          it. Those count like all others, so that candidates are compared on the same points, and
+          to leave out many is no advantage; ``warnings`` says how many are embedded.
     reg, metric, neighbors_algorithm, random_state, n_jobs, device, verbose, callbacks
         As in :class:`lle_gpu.LocallyLinearEmbedding`. Distances along the data are by ``metric``,
         neighbours kept too.
@@ -123,6 +139,8 @@ def select_n_neighbors(
     ValueError
         As :class:`lle_gpu.LocallyLinearEmbedding`, and for candidates that are no whole numbers,
         too few for the method, or not less than the number of points; or if all of them failed.
+    DisconnectedGraphError
+        A ValueError. If all of them failed because their graph is in pieces.
     GpuUnavailableError, GpuMemoryError
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
 
@@ -158,7 +176,7 @@ def select_n_neighbors(
     def run(backend: Backend) -> NeighborSelection:
         trials = _Trials(
             backend, points, high, n_components, method, metric, neighbors_algorithm,
-            random_state, n_jobs,
+            random_state, n_jobs, disconnected,
         )  # fmt: skip
         if candidates is None:
             _explore(trials, start, low, reg)
@@ -186,6 +204,7 @@ def select_reg(
     random_state: Any = None,
     n_jobs: int | None = None,
     device: str = "auto",
+    disconnected: str = "warn",
     verbose: bool | int = False,
     callbacks: Any = None,
 ) -> RegSelection:
@@ -200,8 +219,8 @@ def select_reg(
         The others have no weights, and ``reg`` changes nothing of their embedding.
     candidates : sequence of float, default=None
         All of them are tried. None tries 1e-5, 1e-4, ..., 1.
-    metric, neighbors_algorithm, random_state, n_jobs, device, verbose, callbacks
-        As in :class:`lle_gpu.LocallyLinearEmbedding`.
+    metric, neighbors_algorithm, random_state, n_jobs, device, disconnected, verbose, callbacks
+        As in :class:`lle_gpu.LocallyLinearEmbedding`. All candidates have the same graph.
 
     Returns
     -------
@@ -211,6 +230,8 @@ def select_reg(
     ------
     ValueError
         As :func:`select_n_neighbors`; for another method, and negative or infinite candidates.
+    DisconnectedGraphError
+        A ValueError. For ``disconnected="raise"``, if the graph is in pieces.
     GpuUnavailableError, GpuMemoryError
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
 
@@ -234,14 +255,14 @@ def select_reg(
     def run(backend: Backend) -> RegSelection:
         trials = _Trials(
             backend, points, n_neighbors, n_components, method, metric, neighbors_algorithm,
-            random_state, n_jobs,
+            random_state, n_jobs, disconnected,
         )  # fmt: skip
         for reg in start:
             trials.run(reg, n_neighbors, reg)
         table = {"reg": np.array(sorted(trials.tried)), **trials.columns()}
-        best, criterion, reason = _choose(table, "reg", trials.messages)
-        said = (*trials.messages, *_said_of_all(table, best, ends=candidates is None))
-        return RegSelection(float(table["reg"][best]), reason, table, said, criterion)
+        best, criterion, reason = _choose(table, "reg", trials.failures)
+        said = _said(trials, table, best, ends=candidates is None)
+        return RegSelection(float(table["reg"][best]), reason, table, tuple(said), criterion)
 
     return _where(run, points, device, metric, neighbors_algorithm, verbose, callbacks)
 
@@ -260,7 +281,10 @@ class _Trial:
 
 @dataclass
 class _Trials:
-    """Embeddings of the same points, with neighbours that were searched for once."""
+    """Embeddings of the same points, with neighbours that were searched for once.
+
+    ``parts`` has, by the number of neighbours, how many points are embedded where not all are.
+    """
 
     backend: Backend
     points: Any
@@ -271,8 +295,11 @@ class _Trials:
     algorithm: str
     random_state: Any
     n_jobs: int | None
+    disconnected: str
     tried: dict[float, _Trial | None] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    parts: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_values(self.points)
@@ -293,29 +320,31 @@ class _Trials:
 
     def run(self, candidate: float, k: int, reg: float) -> None:
         """Embed and judge; what fails leaves a message."""
-        self.tried[candidate], failed = None, []
+        self.tried[candidate], said = None, []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            # What "warn" says of each graph is said once of all, by their null vectors.
+            warnings.simplefilter("ignore", DisconnectedGraphWarning)
             try:
                 self.tried[candidate] = self._embed(k, reg)
             except (ValueError, np.linalg.LinAlgError) as error:
-                failed = [f"{candidate:g} failed: {error}"]
-        self.messages += [f"{candidate:g}: {warning.message}" for warning in caught] + failed
+                self.failures.append(error)
+                said.append(f"{candidate:g} failed: {error}")
+        self.messages += [f"{candidate:g}: {warning.message}" for warning in caught] + said
 
     def _embed(self, k: int, reg: float) -> _Trial:
-        nearest = self.index[:, :k]
-        index = self.backend.asarray(np.ascontiguousarray(nearest.astype(np.int32, copy=False)))
-        options = {"reg": reg} if self.method in ("standard", "modified") else {}
-        with stage("constraints", self.points.shape[0]):
-            build = self.backend.constraints[self.method]
-            constraints = build(
-                self.points, index, self.n_components, n_jobs=self.n_jobs, **options
-            )
-        vectors, spectrum = self.backend.bottom_vectors(
-            constraints,
-            self.n_components,
-            square=METHODS[self.method].square,
-            classes=closed_classes(nearest),
+        nearest = np.ascontiguousarray(self.index[:, :k].astype(np.int32, copy=False))
+        vectors, spectrum, graph = embed_graph(
+            self.points,
+            self.backend.asarray(nearest),
+            self.backend,
+            n_components=self.n_components,
+            method=self.method,
+            options={"reg": reg} if self.method in ("standard", "modified") else {},
+            reg=reg,
+            neighbors_algorithm=self.algorithm,
+            metric=self.metric,
+            disconnected=self.disconnected,
             solver="auto",
             tol=TOL,
             max_iter=100,
@@ -326,7 +355,25 @@ class _Trials:
         Y = to_host(vectors)
         with stage("judging"):
             residual, kept = self.judge(Y)
+        if len(graph.embedded_rows) < len(nearest):
+            self.parts[k] = len(graph.embedded_rows)
+            Y = np.linalg.qr(Y)[0]  # with the points that are placed, the columns lean
         return _Trial(Y, residual, kept, spectrum.error, spectrum.n_null, spectrum.converged)
+
+    @property
+    def is_mended(self) -> bool:
+        """Whether graphs in pieces are."""
+        return self.disconnected in ("bridge", "largest")
+
+    def said_of_parts(self) -> list[str]:
+        """A warning, if "largest" left points out."""
+        if not self.parts:
+            return []
+        listed = ", ".join(f"{m} with n_neighbors={k}" for k, m in sorted(self.parts.items()))
+        return [
+            f"of {len(self.index)} points, disconnected='largest' embeds {listed}. The others are "
+            "placed beside them, and count in the table all the same"
+        ]
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The table, but for its first column."""
@@ -368,7 +415,7 @@ def _where(
 def _explore(trials: _Trials, start: Sequence[int], low: int, reg: float) -> None:
     """Try ``start``, then what lies between the best and its neighbours, within the effort."""
     effort = _effort(trials) * _cost([trials.most], trials)
-    if len(closed_classes(trials.index[:, : start[-1]]).sizes) > 1:
+    if not trials.is_mended and len(closed_classes(trials.index[:, : start[-1]]).sizes) > 1:
         start = [trials.most, *reversed(start)]  # the more neighbours, the fewer pieces
     for k in start:
         if _cost([*trials.tried, k], trials) <= effort or not trials.tried:
@@ -431,8 +478,8 @@ def _neighbor_selection(trials: _Trials, *, ends: bool) -> NeighborSelection:
     ks = np.array(sorted(trials.tried), dtype=int)
     long, looked_at = trials.judge.long_edges()
     table = {"n_neighbors": ks, **trials.columns(), "long_edges": long[ks - 1]}
-    best, criterion, reason = _choose(table, "n_neighbors", trials.messages)
-    said = [*trials.messages, *_said_of_all(table, best, ends=ends)]
+    best, criterion, reason = _choose(table, "n_neighbors", trials.failures)
+    said = _said(trials, table, best, ends=ends)
     if long[-1] > 0:
         first = int(np.argmax(long > 0)) + 1
         share = table["long_edges"][best]
@@ -450,16 +497,17 @@ def _neighbor_selection(trials: _Trials, *, ends: bool) -> NeighborSelection:
 
 
 def _choose(
-    table: dict[str, NDArray[Any]], name: str, messages: Sequence[str] = ()
+    table: dict[str, NDArray[Any]], name: str, failures: Sequence[Exception] = ()
 ) -> tuple[int, str, str]:
     """The row to recommend, the column that decided, and a sentence about it."""
     residual, kept = table["distance_residual"], table["neighborhood_preservation"]
     sound = np.isfinite(residual)
     if not sound.any():
-        raise ValueError(
+        in_pieces = all(isinstance(error, DisconnectedGraphError) for error in failures)
+        raise (DisconnectedGraphError if in_pieces else ValueError)(
             f"no candidate for {name} could be embedded; tried "
-            f"{', '.join(f'{c:g}' for c in table[name])}. The last: {messages[-1]}"
-        )
+            f"{', '.join(f'{c:g}' for c in table[name])}. The last: {failures[-1]}"
+        ) from failures[-1]
     if (table["null_vectors"][sound] == 1).any():
         sound &= table["null_vectors"] == 1
     best = int(np.argmin(np.where(sound, residual, np.inf)))
@@ -480,18 +528,19 @@ def _choose(
     )
 
 
-def _said_of_all(table: dict[str, NDArray[Any]], best: int, *, ends: bool) -> list[str]:
+def _said(trials: _Trials, table: dict[str, NDArray[Any]], best: int, *, ends: bool) -> list[str]:
     """Warnings that do not depend on what is chosen."""
     name, values = next(iter(table.items()))
-    said = []
+    said = [*trials.messages, *trials.said_of_parts()]
     many = table["null_vectors"] > 1
     if many.any():
         which = ", ".join(f"{v:g}" for v in values[many])
+        bridge = "" if trials.is_mended else " or disconnected='bridge'"
         taken = "; the recommended value is one of them" if many[best] else ""
         said.append(
             f"with {name} = {which} the graph falls into closed classes, or F has other null "
             f"vectors beside the constant: the first coordinates only tell parts apart{taken}. "
-            "Larger n_neighbors or disconnected='bridge' may mend it"
+            f"Larger n_neighbors{bridge} may mend it"
         )
     if ends and len(values) > 1 and best in (0, len(values) - 1):
         end = "smallest" if best == 0 else "largest"

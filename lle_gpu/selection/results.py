@@ -93,16 +93,17 @@ class NeighborSelection(_Result):
           best.
         - ``instability``: sine-like distance, from 0 to 1, of the embedding's space to that of the
           next smaller candidate (NaN for the first).
-        - ``reconstruction_error``: ||F Y||_F^2. It grows with n_neighbors and does not say which is
-          right; many authors look at it all the same.
-        - ``null_vectors``: of F, the constant included; 1 on a sound graph.
+        - ``reconstruction_error``: ||F Y||_F^2 (of the points that are embedded). It grows with
+          n_neighbors and does not say which is right; many authors look at it all the same.
+        - ``null_vectors``: of F, the constant included; 1 on a sound graph, or one that was mended.
         - ``long_edges``: share of the graph's edges between points that are far from one another
           along the graph of nearest neighbours: short circuits. Of all edges, with up to 50,000
           points, and of those of so many with more; an edge on which the landmarks of
           :mod:`lle_gpu.selection.criteria` throw no light is not counted.
         - ``converged``: whether the solver's certificate holds.
     warnings : tuple of str
-        Closed classes, short circuits, a choice at the end of the range, candidates that failed.
+        Closed classes, points left out, short circuits, a choice at the end of the range,
+        candidates that failed.
     criterion : str
         The column that decided.
     """
