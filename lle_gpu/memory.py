@@ -203,9 +203,9 @@ def _on_gpu(
 ) -> MemoryEstimate:
     """What the device holds at least, with a ``block`` of (r, m) coefficients a point.
 
-    Beside X and its float32 copy, which the search keeps:
+    Beside X:
 
-        neighbors     distances, and indices as int32 and int64
+        neighbors     X's copy in float32; distances, and indices as int32 and int64
         constraints   indices, and rows with theirs
         F             the transposed index, int64, beside them
         solver        F^T and the filter's vectors for a square F, else the filter's vectors and M,
@@ -213,14 +213,14 @@ def _on_gpu(
     """
     n, d = shape
     r, m = block
-    points = FIXED + 12 * n * d
+    points = FIXED + 8 * n * d
     rows = 4 * n * k + 8 * n * r * m
     F = rows + 8 * n * m
     vectors = filter_bytes(n, q, n if square else 0)
     solver = 0 if dense else 12 * n * m + vectors
     return MemoryEstimate(
         {
-            "neighbors": points + 20 * n * k,
+            "neighbors": points + 4 * n * d + 20 * n * k,
             "constraints": points + rows,
             "F": points + F,
             "solver": points + F + solver,
