@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.sparsefuncs import min_max_axis
 from sklearn.utils.validation import validate_data
 
@@ -38,6 +39,7 @@ from lle_gpu.sparse_structure import LARGEST_SPARSE, check_structure, narrowed
 __all__ = [
     "FLOAT_DTYPES",
     "HostIndexed",
+    "Number",
     "as_kind_of",
     "as_points",
     "check_range",
@@ -52,6 +54,15 @@ __all__ = [
     "to_device",
     "to_host",
 ]
+
+
+class Number(Interval):
+    """Numbers in a range, as a parameter's constraint; True and False are none."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """For scikit-learn, to which they are the integers 1 and 0."""
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
+
 
 # Others are converted to the first.
 FLOAT_DTYPES = [np.float64, np.float32]
@@ -86,6 +97,11 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
     ValueError, TypeError
         As scikit-learn's ``check_array``, for sparse kinds other than SciPy's, and as
         :func:`lle_gpu.kinds.unwrap`.
+
+    Warns
+    -----
+    UserWarning
+        If X looks like a graph of neighbours, and not like points.
     """
     if issparse(X):
         if X.ndim != 2:
@@ -96,6 +112,7 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
                 f"X is sparse, of shape {X.shape}: it has more places than int64 can number. Leave "
                 "out the columns without entries: X[:, numpy.unique(X.tocsr().indices)]."
             )
+        _warn_of_graph(X)
     frame = X if is_frame(X) else None
     if reset is not None:
         if frame is not None:
@@ -130,6 +147,26 @@ def as_points(X: Any, *, estimator: Any, reset: bool | None = None, least: int =
             check_finite_columns(frame, X)
         raise
     return _canonical(points) if issparse(points) else points
+
+
+def _warn_of_graph(X: Any) -> None:
+    """What ``kneighbors_graph`` and ``KNeighborsTransformer`` give is square, the same in each row.
+
+    Looked at as it was given: zeros are stored in it, the diagonal or duplicates' distances.
+    """
+    if X.shape[0] != X.shape[1] or not X.nnz or X.diagonal().any():
+        return
+    csr = X.tocsr()
+    counts = np.diff(csr.indptr)
+    if counts.min() > 0 and np.ptp(counts) <= 1 and csr.data.min() >= 0:
+        warn_user(
+            f"X, sparse and of shape {X.shape}, looks like a graph of neighbours: its diagonal is "
+            f"0, and each row has {counts.max()} entries. Its rows are taken for points of "
+            f"{X.shape[1]} features. Give the points themselves, and the graph beside them: "
+            "fit(X, knn_graph=graph), or precomputed_knn=graph; in a pipeline leave the step that "
+            "makes the graph out.",
+            UserWarning,
+        )
 
 
 def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
@@ -274,9 +311,12 @@ def check_values(X: NDArray[Any], *, solver: str | None = None) -> None:
     Raises
     ------
     ValueError
-        If all points are equal, or if squared distances would overflow or vanish in float64.
+        If all points are equal, if squared distances would overflow or vanish in float64, or for
+        NaN that nothing has found yet.
     """
     extent = float(feature_ranges(X).max())
+    if np.isnan(extent):
+        _refuse_nan()
     if extent == 0:
         context = f"Error in determining null-space with {solver.upper()}: " if solver else ""
         raise ValueError(
@@ -312,11 +352,21 @@ def check_range(X: NDArray[Any]) -> None:
     """
     with on_device(X):
         largest = max(float(X.max()), -float(X.min()))  # abs(X) would be a copy of all of it
+    if np.isnan(largest):
+        _refuse_nan()
     if largest >= LARGEST:
         raise ValueError(
             f"the largest entry of X is {largest:.3g} in size: it must be below {LARGEST:g}, or "
             "squared distances overflow. Check how X was scaled."
         )
+
+
+def _refuse_nan() -> NoReturn:
+    """What ``check_array`` says, unless scikit-learn is told to assume that all is finite."""
+    raise ValueError(
+        "Input X contains NaN (or infinity), which scikit-learn was told not to look for "
+        "(assume_finite=True). Put numbers in their place, or leave these rows or columns out."
+    )
 
 
 def to_device(array: Any) -> Any:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from lle_gpu.arrays import (
+    Number,
     as_kind_of,
     as_points,
     check_sizes,
@@ -46,18 +47,18 @@ __all__ = [
 ]
 
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
-    "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-    "n_components": [Interval(Integral, 1, None, closed="left")],
-    "reg": [Interval(Real, 0, None, closed="left")],
+    "n_neighbors": [Number(Integral, 1, None, closed="left")],
+    "n_components": [Number(Integral, 1, None, closed="left")],
+    "reg": [Number(Real, 0, None, closed="left")],
     "eigen_solver": [StrOptions(set(SOLVERS))],
-    "tol": [Interval(Real, 0, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Number(Real, 0, None, closed="left")],
+    "max_iter": [Number(Integral, 1, None, closed="left")],
     "method": [StrOptions(set(METHODS))],
-    "hessian_tol": [Interval(Real, 0, None, closed="left")],
-    "modified_tol": [Interval(Real, 0, None, closed="left")],
+    "hessian_tol": [Number(Real, 0, None, closed="left")],
+    "modified_tol": [Number(Real, 0, None, closed="left")],
     "neighbors_algorithm": [StrOptions(set(ALGORITHMS))],
     "random_state": ["random_state"],
-    "n_jobs": [None, Integral],
+    "n_jobs": [None, Number(Integral, None, None, closed="neither")],
     "device": [StrOptions(set(DEVICES))],
     "metric": [str, callable],
     "precomputed_knn": [None, "array-like", "sparse matrix"],

@@ -407,6 +407,11 @@ def _from_anything(X: Any) -> Any:
             f"Expected 2D array, got a {library} Series. Give X.to_frame() if it is a single "
             "feature."
         )
+    if hasattr(X, "obsm") and hasattr(X, "X"):
+        raise TypeError(
+            f"X ({type(X).__module__.partition('.')[0]}.{type(X).__name__}) holds several arrays. "
+            "Give the one to work on: adata.obsm['X_pca'], for one, or adata.X."
+        )
     if hasattr(X, "__array__"):
         if hasattr(X, "columns"):
             return _from_columns(X)

@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import MemoryLimitError
@@ -101,7 +102,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    shape: tuple[int, int],
+    shape: Any,
     *,
     n_neighbors: int = 5,
     n_components: int = 2,
@@ -121,18 +122,19 @@ def estimate_memory(
 
     Parameters
     ----------
-    shape : tuple of two ints
-        n_samples, n_features.
+    shape : tuple of two ints, or array, data frame, tensor or sparse matrix
+        n_samples, n_features; or X itself, of which nothing but its shape, and ``X.nnz`` if it is
+        sparse, is looked at.
     n_neighbors, n_components, method, eigen_solver
         As in :class:`lle_gpu.LocallyLinearEmbedding`.
     n_stored : int or None, default=None
-        Of sparse X, how many entries it stores (``X.nnz``).
+        Of sparse X, how many entries it stores (``X.nnz``); None, if X itself is given.
     neighbors_algorithm : str, default="auto"
         As in :class:`lle_gpu.LocallyLinearEmbedding`. "brute", which is "auto" beyond 15 features,
         copies no more than some blocks of X; the others may copy all of it. On the CPU.
     device : {"cpu", "gpu", "cuda"}, default="cpu"
-        "gpu" tells what the device's memory holds at least: X in float64 and, as all of its
-        searches do, once more in float32 (float32 data take 4 bytes a number less), and what comes
+        "gpu" tells what the device's memory holds at least: X in float64 and, while neighbours
+        are searched for, in float32 (float32 data take 4 bytes a number less), and what comes
         beside them. ``memory_limit`` is compared with the figures of "cpu", there too.
 
     Returns
@@ -142,7 +144,8 @@ def estimate_memory(
     Raises
     ------
     ValueError
-        For a method or a device that does not exist, or for sparse X on a GPU.
+        For a method or a device that does not exist, sparse X on a GPU, or a shape that is not two
+        numbers.
 
     Examples
     --------
@@ -157,14 +160,24 @@ def estimate_memory(
     """
     if device not in ("cpu", "gpu", "cuda"):
         raise ValueError(f"device={device!r} is not known; it must be 'cpu', 'gpu' or 'cuda'")
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is not known; it must be one of {sorted(METHODS)}")
+    if hasattr(shape, "shape"):
+        if n_stored is None:
+            n_stored = getattr(shape, "nnz", None)  # sparse X has it
+        shape = shape.shape
+    try:
+        n, d = map(int, shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"shape={shape!r:.60} must be (n_samples, n_features), such as X.shape, or X itself as "
+            "an array"
+        ) from error
     if device != "cpu" and n_stored is not None:
         raise ValueError(
             f"n_stored={n_stored} is of sparse X, which is worked on by the CPU alone: use "
             f"device='cpu' in place of {device!r}, or n_stored=None for dense X"
         )
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is not known; it must be one of {sorted(METHODS)}")
-    n, d = shape
     k, q = n_neighbors, n_components
     includes_point = METHODS[method].includes_point
     m = k + 1 if includes_point else k

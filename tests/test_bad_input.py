@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_manifold, two_clusters
 from scipy.sparse import csr_array
+from sklearn import config_context
 from sklearn.utils._param_validation import InvalidParameterError
 
 from lle_gpu import (
@@ -86,6 +87,41 @@ def test_data(call, data, error, says):
 
 
 @both
+@pytest.mark.parametrize("sparse", [False, True])
+def test_nan_that_scikit_learn_does_not_look_for(call, sparse):
+    data = X.copy()
+    data[3, 1] = np.nan
+    with (
+        config_context(assume_finite=True),
+        pytest.raises(ValueError, match="X contains NaN.*assume_finite"),
+    ):
+        call(csr_array(data) if sparse else data)
+
+
+def test_nan_in_new_points_that_scikit_learn_does_not_look_for():
+    model = LocallyLinearEmbedding(n_neighbors=8).fit(X)
+    with (
+        config_context(assume_finite=True),
+        pytest.raises(ValueError, match="X contains NaN.*assume_finite"),
+    ):
+        model.transform(np.full((2, 3), np.nan))
+
+
+@both
+def test_containers_of_several_arrays(call):
+    """AnnData, as far as it is known by its attributes."""
+
+    class Container:
+        X, obsm, shape = X, {"X_pca": X}, X.shape
+
+        def __len__(self):
+            return len(X)
+
+    with pytest.raises(TypeError, match=r"Container.*adata\.obsm\['X_pca'\].*adata\.X"):
+        call(Container())
+
+
+@both
 def test_data_that_look_odd_and_are_numbers(call):
     right = call(X)
     for data in (
@@ -131,6 +167,11 @@ def test_as_many_components_as_points(call):
     ("name", "value", "allowed"),
     [
         ("n_neighbors", 0, r"\[1, inf\)"),
+        ("n_neighbors", True, "int"),
+        ("n_components", True, "int"),
+        ("reg", True, "float"),
+        ("tol", False, "float"),
+        ("n_jobs", True, "int"),
         ("n_neighbors", 2.5, "int"),
         ("n_neighbors", "5", "int"),
         ("n_components", 0, r"\[1, inf\)"),
@@ -166,8 +207,11 @@ def test_unknown_names(call):
 
 @both
 def test_metrics_that_cannot_be_used(call):
-    with pytest.raises(ValueError, match="metric='precomputed' is not possible.*Give X itself"):
-        call(X, metric="precomputed")
+    for points in (X, csr_array(X)):
+        with pytest.raises(
+            ValueError, match="'precomputed' is not possible.*Give X.*knn_graph=.*precomputed_knn="
+        ):
+            call(points, metric="precomputed")
     with pytest.raises(ValueError, match="metric='seuclidean' cannot be used.*scale or whiten X"):
         call(X, metric="seuclidean")
 

@@ -476,3 +476,13 @@ class TestGoingOver:
         np.testing.assert_allclose(model.spectrum_.values, expected.spectrum_.values, rtol=1e-6)
         with pytest.raises(type(error), match=str(error)):
             model.set_params(eigen_solver="shift-invert").fit(self.X)
+
+
+def test_an_estimate_by_x_itself():
+    X = np.zeros((500, 30), dtype=np.float32)
+    assert estimate_memory(X, n_neighbors=9) == estimate_memory((500, 30), n_neighbors=9)
+    sparse = random_array((500, 30), density=0.1, rng=0)
+    assert estimate_memory(sparse) == estimate_memory(sparse.shape, n_stored=sparse.nnz)
+    for shape in (500, X[0], X.tolist(), "500 x 30"):
+        with pytest.raises(ValueError, match=r"shape=.*must be \(n_samples, n_features\)"):
+            estimate_memory(shape)

@@ -17,7 +17,8 @@ import sklearn.datasets
 from conftest import METHODS, make_manifold, two_clusters
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors, kneighbors_graph
+from sklearn.pipeline import make_pipeline
 
 from lle_gpu import (
     LocallyLinearEmbedding,
@@ -27,6 +28,7 @@ from lle_gpu import (
     locally_linear_embedding,
     parallel,
 )
+from lle_gpu.arrays import as_points
 from lle_gpu.constraints import cpu
 from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.constraints.cpu.local import centred_neighborhoods, differences, typical_width
@@ -694,3 +696,42 @@ def test_the_estimate_bounds_the_peak_of_a_fresh_process():
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     peak, stated = map(int, output.split())
     assert peak <= stated < 400e6, (peak, stated)
+
+
+class TestGraphsTakenForPoints:
+    ROLL = make_manifold("swiss-roll", 200)
+
+    def made(self, step, **options):
+        return make_pipeline(step, LocallyLinearEmbedding(n_neighbors=8, **options))
+
+    def test_a_neighbours_transformer_before_it(self):
+        copies = self.ROLL.copy()
+        copies[7] = copies[9]  # whose distance, 0, is stored
+        for X in (self.ROLL, copies):
+            with pytest.warns(UserWarning, match="looks like a graph of neighbours.*knn_graph="):
+                self.made(KNeighborsTransformer(n_neighbors=8), disconnected="bridge").fit(X)
+
+    @pytest.mark.parametrize("mode", ["distance", "connectivity"])
+    def test_a_graph_by_itself(self, mode):
+        graph = kneighbors_graph(self.ROLL, 8, mode=mode)
+        for X in (graph, sp.csc_array(graph), sp.lil_array(graph)):
+            with pytest.warns(UserWarning, match="looks like a graph of neighbours"):
+                locally_linear_embedding(X, n_neighbors=8, n_components=2)
+
+    def test_points_are_not(self):
+        rng = np.random.default_rng(0)
+        square = sp.random_array((200, 200), density=0.2, rng=rng, format="csr")
+        same_count = sp.csr_array(
+            (
+                rng.random(200 * 8),
+                np.concatenate([rng.choice(200, 8, replace=False) for _ in range(200)]),
+                np.arange(0, 1601, 8),
+            ),
+            shape=(200, 200),
+        )
+        hollow = square - sp.diags_array(square.diagonal())
+        wide = sp.csr_array(kneighbors_graph(self.ROLL, 8)[:, :190])
+        for X in (square, same_count, sp.csr_array(hollow), wide, sp.eye_array(200)):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message=".*graph of neighbours")
+                as_points(X, estimator="test")

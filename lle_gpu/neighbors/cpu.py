@@ -210,7 +210,8 @@ class _ScikitLearn:
         if metric == "precomputed":
             raise ValueError(
                 "metric='precomputed' is not possible: the weights and tangent planes need "
-                "coordinates. Give X itself, with the metric that made the distances."
+                "coordinates. Give X itself, and the distances beside it as knn_graph= to fit() or "
+                "as the parameter precomputed_knn=; or X with the metric that made the distances."
             )
         warn_of_copy(
             X,
