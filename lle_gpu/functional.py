@@ -238,7 +238,7 @@ def embed(
     name, given = knn_graph
     with stage("neighbors", n):
         if given is not None:
-            given = neighbor_index(given, n, n_neighbors, name=name)
+            given = neighbor_index(given, n, n_neighbors, name=name, points=backend.rows_of(X))
             note(f"neighbours: taken from {name}")
         search = backend.neighbor_search(
             X,

@@ -785,3 +785,102 @@ def test_a_sparse_frame_is_a_sparse_matrix():
     np.testing.assert_array_equal(
         found, LocallyLinearEmbedding(n_neighbors=6).fit(X, knn_graph=graph).embedding_
     )
+
+
+def kernel(D, width=4.0):
+    """Similarities of a graph's distances, or of all."""
+    if not sp.issparse(D):
+        return np.exp(-((D / width) ** 2))
+    return sp.csr_array((np.exp(-((D.data / width) ** 2)), D.indices, D.indptr), shape=D.shape)
+
+
+def fuzzy(D):
+    """umap-learn's connectivities: each row by its own scale, made symmetric by a + b - ab."""
+    D = sp.csr_array(D)
+    nearest = D.data.reshape(N, -1)
+    scale = (nearest - nearest.min(axis=1, keepdims=True)).mean(axis=1, keepdims=True)
+    nearest = np.exp(-(nearest - nearest.min(axis=1, keepdims=True)) / scale)
+    S = sp.csr_array((nearest.ravel(), D.indices, D.indptr), shape=D.shape)
+    return sp.csr_array(S + S.T - S.multiply(S.T))
+
+
+def shared(D):
+    """The share of neighbours in common (Jaccard's), of those that are neighbours."""
+    A = sp.csr_array(D)
+    A.data = np.ones_like(A.data)
+    A = A + sp.eye_array(N)
+    common = sp.csr_array((A @ A.T).multiply(A))
+    common.data = common.data / (2 * (D.nnz / N + 1) - common.data)
+    return common
+
+
+class TestSimilarities:
+    GRAPH = kneighbors_graph(X, 12, mode="distance")
+
+    @pytest.mark.parametrize(
+        "graph",
+        [
+            kernel(GRAPH),
+            fuzzy(GRAPH),
+            shared(GRAPH),
+            kernel(cdist(X, X)),
+            (WIDE[:, ::-1], kernel(DISTANCE)[:, ::-1]),
+        ],
+        ids=["kernel", "UMAP's", "shared neighbours", "dense", "pair"],
+    )
+    @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+    def test_they_are_told_from_distances(self, graph, kind):
+        with pytest.warns(UserWarning, match="knn_graph looks like similarities.*distances"):
+            LocallyLinearEmbedding(n_neighbors=5, disconnected="bridge").fit(
+                kind(X), knn_graph=graph
+            )
+
+    DATA = {
+        "roll": X,
+        "digits": make_manifold("digits", 250),
+        "noise": RNG.normal(size=(N, 30)),
+        "counts": RNG.poisson(RNG.lognormal(0, 1.5, size=(N, 1)) * RNG.lognormal(size=60)) + 0.0,
+        "clusters": two_clusters(125),
+    }
+
+    @pytest.mark.parametrize("name", DATA)
+    @pytest.mark.parametrize("k", [2, 3, 12])
+    def test_distances_of_any_metric_and_space(self, name, k):
+        points = self.DATA[name]
+        graphs = [
+            kneighbors_graph(points, k, mode="distance", metric=metric)
+            for metric in ("euclidean", "cosine", "correlation", "manhattan", "canberra", "hamming")
+        ]
+        # Of another space: a few components, logarithms, or one that has nothing to do with X.
+        latent = np.linalg.svd(points, full_matrices=False)[0][:, :3]
+        for space in (latent, np.log1p(np.abs(points)), RNG.permutation(points)):
+            graphs.append(kneighbors_graph(space, k, mode="distance"))
+            graphs.append(kneighbors_graph(space, k, mode="connectivity"))
+        everything = cdist(latent, latent)
+        for graph in (*graphs, everything, 1 - kernel(everything)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                neighbor_index(graph, N, k, points=points)
+
+
+class TestDenseZeros:
+    @pytest.mark.parametrize("k", [3, 12])
+    @pytest.mark.parametrize("mode", ["distance", "connectivity"])
+    @pytest.mark.parametrize("symmetric", [False, True])
+    def test_what_toarray_made_of_a_sparse_graph(self, k, mode, symmetric):
+        graph = kneighbors_graph(X, k, mode=mode).toarray()
+        if symmetric:
+            graph = np.maximum(graph, graph.T)
+        with pytest.raises(ValueError, match="zeros that cannot be distances.*sparse graph itself"):
+            LocallyLinearEmbedding(n_neighbors=k).fit(X, knn_graph=graph)
+
+    def test_honest_zeros(self):
+        """Copies, of X's rows or of directions, which are at distance 0 by the cosine alone."""
+        copies = np.repeat(X[:10], 25, axis=0)
+        scaled = copies * RNG.uniform(1, 2, size=(N, 1))
+        units = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+        by_cosine = np.round(cdist(units, units), 9)
+        for D in (cdist(copies, copies), by_cosine, np.zeros((N, N))):
+            assert ((D == 0).sum(axis=1) > 20).all()
+            index = neighbor_index(D, N, K)
+            assert (np.take_along_axis(D, index, axis=1) == 0).all()

@@ -13,17 +13,23 @@ left out wherever it stands; of the others the k nearest are taken, by the given
 index; without distances the first k. Indices of -1 at a row's end stand for neighbours that were
 not found (as pynndescent and FAISS give them), and do no harm after enough that were. Everything
 else is an error that names the row.
+
+What is no graph of distances can look like one. Zeros of a dense array that contradict one another
+are an error. Values that fall as the distances between the points grow, as similarities do, are a
+warning: the graph may be of another space than X, of which X's distances prove nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from lle_gpu.kinds import host_array
+from lle_gpu.exceptions import warn_user
+from lle_gpu.kinds import host_array, to_host
 from lle_gpu.sparse_structure import check_structure
 
 __all__ = ["neighbor_index"]
@@ -32,6 +38,12 @@ Index = NDArray[np.int64]
 
 # Bytes of dense distances looked at together.
 DENSE_BYTES = 1 << 25
+# Rows, and entries of each, by which distances are told from other numbers.
+SAMPLE_ROWS, SAMPLE_ENTRIES = 100, 32
+# Kendall's tau between a row's values and the distances in X, on average: 1 for Euclidean
+# distances, about 0 at the least for those of any other metric or space, and well below this for
+# similarities (tests/test_precomputed.py has both).
+SIMILAR = -0.4
 FORMS = (
     "Give (indices, distances) or indices alone, of shape (n_samples, at least n_neighbors), or "
     "distances of shape (n_samples, n_samples), sparse or dense"
@@ -39,7 +51,12 @@ FORMS = (
 
 
 def neighbor_index(
-    graph: Any, n_samples: int, n_neighbors: int, *, name: str = "precomputed_knn"
+    graph: Any,
+    n_samples: int,
+    n_neighbors: int,
+    *,
+    name: str = "precomputed_knn",
+    points: Any = None,
 ) -> Index:
     """Check a graph of any form, and take the nearest neighbours out of it.
 
@@ -53,6 +70,9 @@ def neighbor_index(
         Neighbours to take of each.
     name : str
         What the user calls it; for errors.
+    points : array or csr_array of shape (n_samples, n_features), optional
+        The points, on any device, whose rows can be picked by NumPy's arrays of their numbers.
+        Distances between them are held against the graph's.
 
     Returns
     -------
@@ -68,7 +88,12 @@ def neighbor_index(
         negative (-1 after enough others is not), out of range or comes twice, if a distance is NaN,
         infinite, negative or (with indices) smaller than the one before it, if an entry is masked,
         or if the parts of a sparse matrix do not fit together. The message names the first such
-        row.
+        row. Also if a dense array has zeros for what a sparse one did not store.
+
+    Warns
+    -----
+    UserWarning
+        If its values look like similarities of the ``points``.
 
     Examples
     --------
@@ -80,7 +105,7 @@ def neighbor_index(
            [0],
            [1]])
     """
-    check = _Checks(name, n_samples, n_neighbors)
+    check = _Checks(name, n_samples, n_neighbors, points)
     if isinstance(graph, (tuple, list)):
         parts = [host_array(part, name) for part in graph]
         if any(part.ndim >= 2 for part in parts):  # else they are the rows of an array
@@ -108,8 +133,8 @@ def neighbor_index(
 class _Checks:
     """What every form is held to, in the words of one user's call."""
 
-    def __init__(self, name: str, n: int, k: int) -> None:
-        self.name, self.n, self.k = name, n, k
+    def __init__(self, name: str, n: int, k: int, points: Any = None) -> None:
+        self.name, self.n, self.k, self.points = name, n, k, points
         self.hint = ""  # at the end of every message
 
     def fail(self, what: str) -> NoReturn:
@@ -182,6 +207,59 @@ class _Checks:
         if distance.dtype.kind not in "fiu":
             self.fail(f"has distances of dtype {distance.dtype}; they must be real numbers.")
 
+    def sample(self) -> Index:
+        """Some rows."""
+        return np.unique(np.linspace(0, self.n - 1, SAMPLE_ROWS).astype(np.int64))
+
+    def zeros(self, distance: NDArray[Any]) -> None:
+        """Two points of distance 0, whatever the metric, are not at 0 and farther from a third."""
+        wrong, rows = 0, self.sample()
+        for row in rows:
+            here = distance[row].copy()
+            here[row] = 0
+            farthest = here.argmax()
+            equal = np.flatnonzero(here == 0)
+            equal = equal[equal != row]
+            if len(equal) > self.k and here[farthest] > 0:
+                wrong += (distance[equal, farthest] == 0).mean() > 0.5
+        if 2 * wrong > len(rows):
+            self.fail(
+                f"is a dense array with zeros that cannot be distances, more than n_neighbors="
+                f"{self.k} in most rows: points at distance 0 from one another would be at 0 and "
+                "farther from the same third one. toarray() writes 0 for what a sparse matrix does "
+                "not store. Give the sparse graph itself, or all distances."
+            )
+
+    def order(self, entries: Callable[[int], tuple[Index, NDArray[Any]]]) -> None:
+        """The larger the value, the larger the distance in X, or at least not the other way round.
+
+        ``entries`` has the neighbours of a row and their values, by ascending value.
+        """
+        if self.points is None:
+            return
+        rows = self.sample()
+        taus = np.array([_agreement(*self._compared(row, *entries(row))) for row in rows])
+        taus = taus[~np.isnan(taus)]
+        if len(taus) and (tau := taus.mean()) < SIMILAR:
+            warn_user(
+                f"{self.name} looks like similarities: in its rows the values fall as the "
+                f"distances in X grow (Kendall's tau is {tau:.2f} on average over {len(taus)} "
+                "rows), and the smallest are taken for the nearest. Give distances, such as "
+                "obsp['distances'] in place of obsp['connectivities'].",
+                UserWarning,
+            )
+
+    def _compared(self, row: int, index: Index, value: NDArray[Any]) -> tuple[Any, Any]:
+        """Of some of a row's entries: their values, and (squared) distances in X."""
+        some = np.unique(np.linspace(0, len(index) - 1, SAMPLE_ENTRIES).astype(np.int64))
+        points = to_host(self.points[np.append(row, index[some])])
+        if issparse(points):
+            squares = points.multiply(points).sum(axis=1)
+            distance = squares - 2 * (points @ points[[0]].T).toarray()[:, 0]
+        else:
+            distance = np.square(points - points[0].astype(np.float64)).sum(axis=1)
+        return value[some].astype(np.float64), distance[1:]
+
     def once(self, row: int, index: int) -> NoReturn:
         """An index that comes twice."""
         self.fail_at(row, f"has the index {index} twice. Each neighbour may come once.")
@@ -232,6 +310,8 @@ def _from_lists(index: NDArray[Any], distance: NDArray[Any] | None, check: _Chec
             f"has the distance {distance[row, column + 1]} after {distance[row, column]}. "
             "They must ascend: sort each row by distance, and its indices with it.",
         )
+    known = np.isfinite(distance)
+    check.order(lambda row: (index[row, known[row]], distance[row, known[row]]))
     return _nearest(index, distance, check.k)
 
 
@@ -293,6 +373,12 @@ def _from_sparse(graph: Any, check: _Checks) -> Index:
         )
     order = np.lexsort((index, distance, rows))
     begin = np.cumsum(counts) - counts
+
+    def of_row(row: int) -> tuple[Index, NDArray[Any]]:
+        own = order[begin[row] : begin[row] + counts[row]]
+        return index[own], distance[own]
+
+    check.order(of_row)
     return index[order[begin[:, None] + np.arange(k)]]
 
 
@@ -328,4 +414,19 @@ def _from_dense(distance: NDArray[Any], check: _Checks) -> Index:
         index = np.nonzero(taken)[1].reshape(-1, k)
         order = np.argsort(some[taken].reshape(-1, k), axis=1, kind="stable")
         nearest[rows] = np.take_along_axis(index, order, axis=1)
+    check.zeros(distance)
+
+    def of_row(row: int) -> tuple[Index, NDArray[Any]]:
+        order = np.argsort(distance[row], kind="stable")
+        order = order[order != row]
+        return order, distance[row, order]
+
+    check.order(of_row)
     return nearest
+
+
+def _agreement(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Kendall's tau: of the pairs that differ in both, the share in one order less the other's."""
+    signs = np.sign(np.subtract.outer(a, a)) * np.sign(np.subtract.outer(b, b))
+    n = np.count_nonzero(signs)
+    return float(signs.sum() / n) if n else np.nan
