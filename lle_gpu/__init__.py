@@ -18,6 +18,7 @@ from lle_gpu.exceptions import (
     GpuUnavailableError,
     MemoryLimitError,
     ModelFileError,
+    PickleVersionWarning,
 )
 from lle_gpu.functional import locally_linear_embedding
 from lle_gpu.memory import MemoryEstimate, estimate_memory
@@ -47,6 +48,7 @@ __all__ = [
     "MemoryLimitError",
     "ModelFileError",
     "NeighborSelection",
+    "PickleVersionWarning",
     "RegSelection",
     "Spectrum",
     "__version__",

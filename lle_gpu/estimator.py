@@ -40,7 +40,16 @@ from lle_gpu.kinds import (
 )
 from lle_gpu.out_of_sample import interpolate
 from lle_gpu.patching import is_patched
-from lle_gpu.persistence import FilePath, portable, read, restored, write
+from lle_gpu.persistence import (
+    VERSIONS,
+    FilePath,
+    check_versions,
+    portable,
+    read,
+    restored,
+    versions,
+    write,
+)
 from lle_gpu.progress import watch
 from lle_gpu.spectral import Spectrum
 
@@ -556,16 +565,24 @@ default="auto"
         Who sends it from a patched process, to joblib's workers say, wants scikit-learn's output
         there, too.
         """
-        state = portable(super().__getstate__())
+        state = portable(super().__getstate__()) | {VERSIONS: versions()}
         return state | {"_frames_as_arrays": True} if is_patched() else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A pickle of scikit-learn's comes here while its names are ours (patch_sklearn)."""
+        """A pickle of scikit-learn's comes here while its names are ours (patch_sklearn).
+
+        Warns
+        -----
+        PickleVersionWarning
+            If another version of lle_gpu or scikit-learn, or an unknown one, wrote it.
+        """
         if "_sklearn_version" in state:
             from lle_gpu.patching import read_theirs
 
             read_theirs(self, state)
         else:
+            state = dict(state)
+            check_versions(state.pop(VERSIONS, None))
             super().__setstate__(restored(state))
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
+from sklearn.exceptions import InconsistentVersionWarning
+
 __all__ = [
     "DisconnectedGraphError",
     "DisconnectedGraphWarning",
@@ -13,6 +15,7 @@ __all__ = [
     "GpuUnavailableError",
     "MemoryLimitError",
     "ModelFileError",
+    "PickleVersionWarning",
     "warn_user",
 ]
 
@@ -35,6 +38,16 @@ class MemoryLimitError(ValueError, MemoryError):
 
 class ModelFileError(ValueError):
     """A file that is to be loaded is damaged, no model, or newer; the message says which."""
+
+
+class PickleVersionWarning(InconsistentVersionWarning):
+    """A model was pickled by another version of lle_gpu or scikit-learn; the message says which."""
+
+    def __init__(self, message: str) -> None:
+        UserWarning.__init__(self, message)  # scikit-learn's makes a message of its version alone
+
+    def __str__(self) -> str:
+        return UserWarning.__str__(self)
 
 
 class DisconnectedGraphWarning(UserWarning):

@@ -41,18 +41,32 @@ from sklearn.utils.validation import check_is_fitted
 from lle_gpu.arrays import FLOAT_DTYPES, is_device_array, to_host
 from lle_gpu.backend import cpu_backend
 from lle_gpu.device import resolve
-from lle_gpu.exceptions import ModelFileError, warn_user
+from lle_gpu.exceptions import ModelFileError, PickleVersionWarning, warn_user
 from lle_gpu.functional import where_it_fits
 from lle_gpu.neighbors import ALGORITHMS
 from lle_gpu.sparse_structure import LARGEST_SPARSE
 from lle_gpu.spectral import Spectrum
 
-__all__ = ["load", "portable", "read", "restored", "write"]
+__all__ = [
+    "VERSIONS",
+    "check_versions",
+    "load",
+    "portable",
+    "read",
+    "restored",
+    "versions",
+    "write",
+]
 
 FORMAT, VERSION = "lle_gpu model", 1
 DOCUMENT = "model.json"
 # A document has numbers and names of features. More than this is none of ours, and much to parse.
 LARGEST_DOCUMENT = 1 << 26
+# Where a pickle's state has the versions that made it.
+VERSIONS = "_versions"
+# What pickles of protocols 2 to 5 begin with, joblib's among them, and what joblib compresses.
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+COMPRESSED = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"\x1f\x8b", b"BZ", b"\xfd7", b"]\x00")
 CHUNK_BYTES = 1 << 22
 # What arrays may hold: booleans, integers and floats, of 1 to 8 bytes.
 DTYPE = re.compile(r"[<>|][biuf][1248]")
@@ -131,6 +145,38 @@ def restored(state: dict[str, Any]) -> dict[str, Any]:
     if isinstance(embedding, FromGpu):
         state["embedding_"] = resolve("auto").asarray(embedding.array)
     return state
+
+
+def versions() -> dict[str, str]:
+    """What a pickle is made by, and promised for."""
+    from sklearn import __version__ as scikit_learn_s
+
+    from lle_gpu import __version__
+
+    return {"lle_gpu": __version__, "scikit-learn": scikit_learn_s}
+
+
+def check_versions(written: dict[str, str] | None) -> None:
+    """Say so if a pickle is of other versions than these; None are unknown ones.
+
+    Warns
+    -----
+    PickleVersionWarning
+    """
+    if written == versions():
+        return
+    by = _worded(written) if written else "an unknown version of lle_gpu"
+    warn_user(
+        f"this model was pickled by {by}, and is read by {_worded(versions())}. Pickles are "
+        "promised for the same versions only: it may fail, or give other numbers. Fit it again, "
+        "or read it with those versions and save() it: lle_gpu.load() reads the files of older "
+        "ones.",
+        PickleVersionWarning,
+    )
+
+
+def _worded(names: dict[str, str]) -> str:
+    return " with ".join(f"{name} {version}" for name, version in names.items())
 
 
 def _on_host(value: Any) -> Any:
@@ -483,6 +529,15 @@ def read(path: FilePath, cls: Any) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> ModelFileError:
+    with path.open("rb") as file:
+        begin = file.read(2)
+    if begin in PICKLES or begin in COMPRESSED:
+        what = "a pickle" if begin in PICKLES else "compressed, as joblib.dump(compress=...) does"
+        return ModelFileError(
+            f"{path}: this is {what}, and load() reads what save() writes. Pickles run code when "
+            "they are read: if you trust who made it, use joblib.load(), or pickle.load() for what "
+            "pickle.dump() wrote."
+        )
     why = " ".join(str(error).split())
     return ModelFileError(
         f"{path}: this is no model that can be read ({why}). It is another kind of "
@@ -717,7 +772,7 @@ def _disagreement(model: Any, state: dict[str, Any]) -> str | None:
     for name, value in model.get_params(deep=False).items():
         if type(value) is int and abs(value) > sys.float_info.max:
             return f"{name} is an integer beyond float64's largest number"
-    if model.n_jobs == 0:  # or False
+    if model.n_jobs == 0:
         return f"n_jobs={model.n_jobs} must be a positive number, -1 or None (all cores)"
     fitted = state["nbrs_"].n_neighbors
     if model.n_neighbors != fitted:

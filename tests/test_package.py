@@ -42,6 +42,7 @@ def test_public_names():
         "MemoryLimitError",
         "ModelFileError",
         "NeighborSelection",
+        "PickleVersionWarning",
         "RegSelection",
         "estimate_memory",
         "intrinsic_dimension",

@@ -11,6 +11,7 @@ import pickle
 import stat
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -21,11 +22,11 @@ import pytest
 import sklearn
 from conftest import METHODS, make_manifold, two_clusters
 from scipy.sparse import csr_array, csr_matrix, random_array
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.neighbors import kneighbors_graph
 
 import lle_gpu
-from lle_gpu import LocallyLinearEmbedding, ModelFileError, persistence
+from lle_gpu import LocallyLinearEmbedding, ModelFileError, PickleVersionWarning, persistence
 from lle_gpu.neighbors.cpu import NeighborSearch
 
 pytestmark = pytest.mark.filterwarnings("ignore:The directed:UserWarning")
@@ -469,6 +470,35 @@ class TestPickle:
                 np.asarray(again.transform(new)), np.asarray(model.transform(new)), err_msg=name
             )
 
+    def test_other_versions(self, models, monkeypatch):
+        """Their pickles are read, and not in silence; nothing of it stays in the model."""
+        model = next(iter(models.values()))[0]
+        by_another = []
+        for module in (lle_gpu, sklearn):
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "__version__", "0.0.7")
+                by_another.append(pickle.dumps(model))
+        with monkeypatch.context() as patch:  # as it was, when no version was written
+            patch.setattr(
+                LocallyLinearEmbedding,
+                "__getstate__",
+                lambda self: persistence.portable(vars(self)),
+            )
+            by_another.append(pickle.dumps(model))
+        for text, says in zip(by_another, ("lle_gpu 0.0.7", "learn 0.0.7", "unknown"), strict=True):
+            with pytest.warns(InconsistentVersionWarning, match=f"{says}.*save") as caught:
+                again = pickle.loads(text)
+            assert len(caught) == 1
+            assert caught[0].category is PickleVersionWarning
+            assert caught[0].filename == __file__
+            assert vars(again).keys() == vars(model).keys()
+
+    def test_the_same_version(self, models):
+        for model, _ in models.values():
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", InconsistentVersionWarning)
+                pickle.loads(pickle.dumps(copy.deepcopy(model)))
+
     def test_unfitted(self):
         again = pickle.loads(pickle.dumps(LocallyLinearEmbedding(reg=0.5)))
         assert again.reg == 0.5
@@ -580,13 +610,18 @@ class TestDamage:
         [
             (b"", "not a zip"),
             (b"a,b,c\n1,2,3\n", "not a zip"),
-            (pickle.dumps(Payload()), "not a zip"),
+            *((pickle.dumps(Payload(), protocol), "a pickle.*joblib") for protocol in range(2, 6)),
         ],
     )
     def test_other_files(self, data, says, tmp_path):
         path = tmp_path / "other"
         path.write_bytes(data)
         refused(path, says)
+
+    @pytest.mark.parametrize("compress", [0, 3, "gzip", "bz2", "lzma", "xz"])
+    def test_joblib_s_files(self, compress, tmp_path):
+        joblib.dump(Payload(), tmp_path / "m.joblib", compress=compress)
+        refused(tmp_path / "m.joblib", r"joblib\.load")
 
     def test_other_archives(self, tmp_path):
         np.savez(tmp_path / "other.npz", X=np.eye(3))
@@ -835,7 +870,7 @@ class TestHostile:
             ("fitted._sklearn_output_config", {"dict": {"transform": "x"}}, "does not fit"),
             ("fitted._sklearn_output_config", {"dict": {"transform": None}}, "does not fit"),
             ("parameters.n_jobs", 0, "n_jobs=0 must be a positive number"),
-            ("parameters.n_jobs", False, "n_jobs=False must be a positive number"),
+            ("parameters.n_jobs", False, "'n_jobs' parameter .* must be None or an int"),
             ("fitted.nbrs_", None, "does not hold points"),
             ("fitted.nbrs_.Search.n_neighbors", 60, "nbrs_ does not fit"),
             ("fitted.nbrs_.Search.n_neighbors", True, "nbrs_ does not fit"),
