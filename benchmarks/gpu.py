@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The GPU cannot be measured: {device['error']}", file=sys.stderr)
         return NO_GPU
     device["stands_in"] = STANDS_IN in device["name"]
-    device["nvidia_smi"] = _nvidia_smi()
+    device["nvidia_smi"] = _nvidia_smi(device["pci_bus_id"])
     path = options.json or _path(device, whole=most is None and options.case is None)
     try:
         record = _record(path, device, most, options)
@@ -208,9 +208,13 @@ def _path(device: dict[str, Any], *, whole: bool) -> Path:
     return path.with_stem(f"{slug}-{now:%Y-%m-%dT%H%M%S}") if path.exists() else path
 
 
-def _nvidia_smi() -> dict[str, str]:
-    """What nvidia-smi tells of the first device; empty where it is not."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(QUERIES)}", "--format=csv,noheader"]
+def _nvidia_smi(pci_bus_id: str) -> dict[str, str]:
+    """What nvidia-smi tells of a device; empty where it is not.
+
+    By its place on the bus: nvidia-smi numbers all devices, and CUDA those that it is shown.
+    """
+    query = f"--query-gpu={','.join(QUERIES)}"
+    command = ["nvidia-smi", f"--id={pci_bus_id}", query, "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):

@@ -150,6 +150,7 @@ def describe_device(most: int | None) -> dict[str, Any]:
     return {
         "status": "ok",
         **device_facts(),
+        "pci_bus_id": cupy().cuda.Device().pci_bus_id,
         # kHz, bits, bytes; what the driver does not tell is left out.
         "attributes": {
             name: int(attributes[name])

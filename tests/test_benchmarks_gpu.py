@@ -30,15 +30,25 @@ class Setter:
 
 install(Setter)
 """
+# Of two devices, or of the one asked for; CUDA is shown the second one only.
+NVIDIA_SMI = """\
+#!/bin/sh
+gpus="0000:17:00.0 0000:65:00.0"
+for argument; do case $argument in --id=*) gpus=${argument#--id=} ;; esac; done
+for gpu in $gpus; do echo "580.65, clock of $gpu"; done
+"""
 
 
 @pytest.fixture(scope="module")
 def counterfeit(tmp_path_factory):
-    """Environment of processes that find the stand-in."""
+    """Environment of processes that find the stand-in, and an nvidia-smi."""
     site = tmp_path_factory.mktemp("site")
     (site / "cupy").mkdir()
     (site / "cupy" / "__init__.py").write_text(COUNTERFEIT)
-    return {**os.environ, "PYTHONPATH": str(site)}
+    (site / "nvidia-smi").write_text(NVIDIA_SMI)
+    (site / "nvidia-smi").chmod(0o755)
+    path = os.pathsep.join([str(site), os.environ["PATH"]])
+    return {**os.environ, "PYTHONPATH": str(site), "PATH": path}
 
 
 def command(environment, *arguments):
@@ -83,6 +93,12 @@ class TestTheRecord:
         assert all(rate > 0 for rate in device["rates"].values())
         assert record["machine"]["versions"]["numpy"] == np.__version__
         assert record["arguments"]["points"] == 100
+
+    def test_nvidia_smi_tells_of_the_device_that_is_measured(self, run):
+        record, _ = run
+        assert record["device"]["pci_bus_id"] == "0000:65:00.0"
+        told = {"driver_version": "580.65", "clocks.max.sm": "clock of 0000:65:00.0"}
+        assert record["device"]["nvidia_smi"] == told
 
     def test_kernels(self, run):
         record, _ = run
@@ -220,9 +236,9 @@ class TestTheCommand:
     def test_the_device_is_written_before_the_first_case(self, tmp_path, monkeypatch):
         """So that a run that ends in the first case tells where that was."""
         path = tmp_path / "record.json"
-        device = {"name": "a GPU", "status": "ok", "rates": {}}
+        device = {"name": "a GPU", "status": "ok", "rates": {}, "pci_bus_id": "0000:65:00.0"}
         monkeypatch.setattr(gpu, "_measured", lambda *_: (dict(device), None))
-        monkeypatch.setattr(gpu, "_nvidia_smi", dict)
+        monkeypatch.setattr(gpu, "_nvidia_smi", lambda _: {})
         monkeypatch.setattr(gpu, "device_lines", lambda _: [])
 
         def ended(*_):

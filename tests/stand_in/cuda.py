@@ -81,6 +81,10 @@ class Device:
         return COMPUTE_CAPABILITY
 
     @property
+    def pci_bus_id(self):
+        return f"0000:{0x65 + self.id:02X}:00.0"
+
+    @property
     def attributes(self):
         return {
             "MaxSharedMemoryPerBlockOptin": machine.shared_bytes,
