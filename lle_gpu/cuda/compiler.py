@@ -186,6 +186,8 @@ class Kernel:
         self.function = _compile(source, name)
         self._static_bytes = int(self.function.shared_size_bytes)
         self._allowed_bytes = PLAIN_SHARED_BYTES - self._static_bytes
+        # Asked for once: each of these attributes is several calls of the driver.
+        self._most_threads = int(self.function.max_threads_per_block)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -224,7 +226,14 @@ class Kernel:
             )
         for position, argument in enumerate(arguments):
             self._check(position, argument)
-        check_launch(grid, block, self._static_bytes + shared_bytes, self.device, self.name)
+        check_launch(
+            grid,
+            block,
+            self._static_bytes + shared_bytes,
+            self.device,
+            self.name,
+            most_threads=self._most_threads,
+        )
         if 0 in grid:
             return
         if shared_bytes > self._allowed_bytes:

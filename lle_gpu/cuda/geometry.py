@@ -38,7 +38,6 @@ WARP = 32
 # CUDA's limits, the same on all devices of compute capability 7.5 and above.
 LARGEST_GRID = (2**31 - 1, 65_535, 65_535)
 LARGEST_BLOCK = (1024, 1024, 64)
-LARGEST_THREADS = 1024
 
 
 class Geometry(NamedTuple):
@@ -127,11 +126,18 @@ def forget_devices() -> None:
 
 
 def check_launch(
-    grid: Sequence[int], block: Sequence[int], shared_bytes: int, device: int, name: str
+    grid: Sequence[int],
+    block: Sequence[int],
+    shared_bytes: int,
+    device: int,
+    name: str,
+    *,
+    most_threads: int,
 ) -> None:
     """Refuse a launch that CUDA would, or would cut off, with an error that says what is allowed.
 
-    ``shared_bytes`` is static and dynamic shared memory together.
+    ``shared_bytes`` is static and dynamic shared memory together, ``most_threads`` what the kernel
+    was compiled for: its ``__launch_bounds__``, or fewer where its registers do not reach.
     """
     for what, sizes, largest, least in (
         ("grid", grid, LARGEST_GRID, 0),
@@ -148,9 +154,9 @@ def check_launch(
     threads = 1
     for size in block:
         threads *= size
-    if threads > LARGEST_THREADS:
+    if threads > most_threads:
         raise ValueError(
-            f"block={tuple(block)} of {name} has {threads} threads; {LARGEST_THREADS} are allowed"
+            f"block={tuple(block)} of {name} has {threads} threads; {most_threads} are allowed"
         )
     limit = shared_memory_limit(device)
     if shared_bytes > limit:

@@ -20,7 +20,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 // After every standard header: libstdc++ spells an attribute so.
 #define __noinline__ __attribute__((noinline))
-#define __launch_bounds__(...)
+#define __launch_bounds__(...)  // host.py reads them, and refuses what is launched beyond
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __constant__ static const
@@ -296,6 +296,7 @@ struct emu_entry {
   const char* name;
   void (*call)(void**);
   const char* signature;
+  unsigned most_threads;  // in a block
 };
 struct emu_library {
   emu_entry* entries;
@@ -338,4 +339,5 @@ template <class... A, void (*F)(A...)>
 struct emu_caller<F> {
   static void call(void** a) { emu_apply<A...>(F, a, std::index_sequence_for<A...>{}); }
 };
-#define EMU_ENTRY(text, ...) {text, emu_caller<&__VA_ARGS__>::call, emu_signature(&__VA_ARGS__)},
+#define EMU_ENTRY(text, most_threads, ...) \
+  {text, emu_caller<&__VA_ARGS__>::call, emu_signature(&__VA_ARGS__), most_threads},

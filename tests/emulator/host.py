@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -39,6 +40,12 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 COMMON = ("-std=c++17", "-march=native", "-fPIC", "-fvisibility=hidden", "-w", "-nostartfiles")
 RUNTIME_FLAGS = ("-O2", "-fcf-protection=none", "-fno-tree-loop-distribute-patterns")
 REPORT = re.compile(r"ERROR: AddressSanitizer|runtime error:|WARNING: ThreadSanitizer")
+# A kernel's bound on the threads of a block, which is a constant expression, and the kernel's name.
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+BOUND = re.compile(
+    r"__launch_bounds__\s*\(([^,()]+)(?:,[^()]*)?\)\s*(?:(?:static\s+)?void\s+)?(\w+)\s*\("
+)
+MAX_THREADS = 1024
 GUARD_BYTES = 256  # after the copy of an array
 MAX_SHARED_BYTES = 232_448  # with the opt-in, compute capability 9.0
 
@@ -99,7 +106,11 @@ def _build(stem: str, text: str, flags: Sequence[str]) -> Path:
 
 def _unit(code: str, names: Sequence[str]) -> str:
     """Kernels and the table of their instantiations, as one translation unit."""
-    rows = "".join(f'EMU_ENTRY("{name}", {name})\n' for name in names)
+    bounds = _bounds(code)
+    rows = "".join(
+        f'EMU_ENTRY("{name}", {bounds.get(name.partition("<")[0], MAX_THREADS)}, {name})\n'
+        for name in names
+    )
     return (
         f'#include "{HERE / "emulator.h"}"\n'
         f'namespace {{\n{code}\n}}\n#line 1 "table of kernels"\n'
@@ -107,9 +118,18 @@ def _unit(code: str, names: Sequence[str]) -> str:
         '__attribute__((visibility("hidden"))) extern char __bss_start[], _end[];\n'
         'extern __attribute__((visibility("default"))) emu_library emu_this_library;\n'
         "}\n"
-        f"static emu_entry entries[] = {{\n{rows}{{nullptr, nullptr, nullptr}}}};\n"
+        f"static emu_entry entries[] = {{\n{rows}{{nullptr, nullptr, nullptr, 0}}}};\n"
         "emu_library emu_this_library = {entries, __bss_start, _end};\n"
     )
+
+
+def _bounds(code: str) -> dict[str, str]:
+    """Kernels' names to their bounds on the threads of a block, where they have one."""
+    code = COMMENT.sub(" ", code)
+    found = {name: bound for bound, name in BOUND.findall(code)}
+    if len(found) != code.count("__launch_bounds__"):
+        raise EmulatorError(f"of the __launch_bounds__ those alone can be read: {found}")
+    return found
 
 
 class _Launch(ctypes.Structure):
@@ -126,6 +146,7 @@ class _Entry(ctypes.Structure):
         ("name", ctypes.c_char_p),
         ("call", ctypes.c_void_p),
         ("signature", ctypes.c_char_p),
+        ("most_threads", ctypes.c_uint),
     )
 
 
@@ -171,6 +192,8 @@ class Module:
     ----------
     shared_bytes : int
         Static shared memory of all the kernels together.
+    most_threads : dict of str to int
+        Threads that a block of a kernel may have.
     """
 
     def __init__(self, code: str, names: Sequence[str]) -> None:
@@ -180,10 +203,11 @@ class Module:
         self._dll = ctypes.CDLL(str(_build(stem, _unit(code, names), flags)))
         self._runtime = runtime
         self._library = _Library.in_dll(self._dll, "emu_this_library")
-        self._entries = {}
+        self._entries, self.most_threads = {}, {}
         for i, name in enumerate(names):
             signature = self._library.entries[i].signature.decode().split()
             self._entries[name] = (i, [] if signature == ["-"] else signature)
+            self.most_threads[name] = self._library.entries[i].most_threads
         self.shared_bytes = (self._library.shared_end or 0) - (self._library.shared_begin or 0)
 
     def launch(
@@ -202,6 +226,11 @@ class Module:
             raise TypeError(f"{name}: {len(arguments)} arguments for {len(signature)} parameters")
         if shared_bytes > MAX_SHARED_BYTES:
             raise EmulatorError(f"{name}: {shared_bytes} bytes of dynamic shared memory")
+        if math.prod(block) > self.most_threads[name]:
+            raise EmulatorError(
+                f"{name}: {math.prod(block)} threads in a block; {self.most_threads[name]} are "
+                "allowed"
+            )
         launch = _Launch(_three(grid), _three(block), shared_bytes, seed)
         for position, (argument, word) in enumerate(zip(arguments, signature, strict=True)):
             _check(f"argument {position} of {name}", argument, word)

@@ -60,6 +60,7 @@ struct Entry {
   const char* name;
   void (*call)(void**);
   const char* signature;
+  unsigned most_threads;
 };
 struct Library {
   Entry* entries;

@@ -255,6 +255,20 @@ def test_impossible_launches_are_refused(scale, grid, block, says):
         f(grid, block, (x, y, np.int32(64)))
 
 
+def test_more_threads_than_a_kernel_is_bound_to_are_refused(gpu, folder):
+    (folder / "bound.cu").write_text(
+        "__global__ void __launch_bounds__(32 * 3, 2)  // and\nbound(int* x) { *x = 7; }\n"
+    )
+    register("bound.cu", ["bound"])
+    f, x = kernel("bound.cu", "bound"), gpu.cupy.zeros(1, np.int32)
+    f(1, (3, 32), (x,))
+    with pytest.raises(ValueError, match=r"\(97,\) of bound has 97 threads; 96 are allowed"):
+        f(1, 97, (x,))
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_INVALID_VALUE"):  # and CUDA says this
+        f.function((1,), (97,), (x,))
+    assert int(x[0]) == 7
+
+
 def test_shared_memory_beyond_48_kib_is_asked_for(gpu, folder):
     f, limit = kernel("scale.cu", "reverse<double>"), geometry.shared_memory_limit()
     # 64 bytes less: the emulator counts a little beside the kernel's own static memory.

@@ -230,6 +230,34 @@ def test_what_does_not_compile_is_said():
         Module("__global__ void f(int* x) { *x = undeclared_thing; }", ["f"])
 
 
+BOUND = r"""
+constexpr int WARPS = 2;
+template <class T, int P>
+__global__ void __launch_bounds__(32 * WARPS, P == 13 || P < 8 ? 4 : 8)  // (registers)
+template_bound(T* x) { *x = blockDim.x * blockDim.y; }
+__global__ void __launch_bounds__(96) bound(int* x) { *x = blockDim.x * blockDim.y; }
+__global__ void unbound(int* x) { *x = blockDim.x * blockDim.y; }
+// __launch_bounds__(7) of nothing
+"""
+
+
+def test_threads_beyond_the_launch_bounds_are_refused():
+    most = {"template_bound<int, 5>": 64, "bound": 96, "unbound": 1024}
+    module = Module(BOUND, list(most))
+    assert module.most_threads == most
+    for name, threads in most.items():
+        x = np.zeros(1, np.int32)
+        module.launch(name, (1,), (threads // 2, 2), (x,))
+        assert x[0] == threads
+        with pytest.raises(EmulatorError, match=f"{threads + 1} threads in a block; {threads} are"):
+            module.launch(name, (1,), (threads + 1,), (x,))
+
+
+def test_bounds_that_cannot_be_read_are_errors():
+    with pytest.raises(EmulatorError, match="__launch_bounds__ those alone can be read"):
+        Module("__global__ void __launch_bounds__(f<2>(3)) f(int* x) { *x = 1; }", ["f"])
+
+
 @pytest.mark.parametrize("length", [64, 70])
 def test_aliased_arguments_stay_aliased(bugs, length):
     # As points of the training set are: the first rows of X, and X.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import types
 from typing import Any
@@ -331,6 +332,10 @@ class RawKernel:
         return self._module().shared_bytes
 
     @property
+    def max_threads_per_block(self):
+        return self._module().most_threads[self.name]
+
+    @property
     def max_dynamic_shared_size_bytes(self):
         return self._max_dynamic
 
@@ -345,7 +350,8 @@ class RawKernel:
             raise TypeError("Argument 'grid' and 'block' must be tuples")
         module, static = self._module(), self.shared_size_bytes
         opted_in = self._max_dynamic > PLAIN_SHARED_BYTES and shared_mem <= self._max_dynamic
-        if static + shared_mem > PLAIN_SHARED_BYTES and not opted_in:
+        too_much = static + shared_mem > PLAIN_SHARED_BYTES and not opted_in
+        if too_much or math.prod(block) > self.max_threads_per_block:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         for argument in args:
             if isinstance(argument, np.ndarray):
