@@ -79,6 +79,20 @@ def test_the_sources_are_those_beside_the_package_that_is_imported(tmp_path, mon
     assert kernel_folder() == "another's lle_gpu.kernels"
 
 
+# What NVRTC may be told, and why. -use_fast_math is not there, nor what it stands for (-ftz=true,
+# -prec-div=false, -prec-sqrt=false): the bounds on rounding that decide whether weights and
+# neighbours are right hold for quotients and roots as IEEE rounds them, and no emulated kernel
+# would show that they were broken.
+OPTIONS = {
+    "-std=c++17": "if constexpr; NVRTC's default is another with each of its versions",
+    "-lineinfo": "no other code: profilers and sanitizers name lines",
+}
+
+
+def test_the_options_leave_the_arithmetic_as_it_is_written():
+    assert set(compiler.OPTIONS) == set(OPTIONS)
+
+
 def test_every_kernel_is_registered_and_no_other():
     compile_kernels.register_all()
     registered = instantiations()

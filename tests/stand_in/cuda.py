@@ -15,6 +15,8 @@ from .machine import machine
 
 COMPUTE_CAPABILITY = "90"
 PLAIN_SHARED_BYTES = 48 * 1024
+# The emulator's g++ is given none of the options. These are the ones that it need not know.
+OPTIONS = ("-std=c++17", "-lineinfo")
 
 
 class CUDARuntimeError(RuntimeError):
@@ -390,6 +392,8 @@ class RawModule:
     ):
         if not isinstance(options, tuple):
             raise TypeError("Argument 'options' must be a tuple")
+        if unknown := set(options) - set(OPTIONS):
+            raise NotImplementedError(f"the emulator does nothing about the options {unknown}")
         self._code, self._options = code, options
         self._names = tuple(name_expressions or ())
 
