@@ -210,6 +210,10 @@ class Module:
             self.most_threads[name] = self._library.entries[i].most_threads
         self.shared_bytes = (self._library.shared_end or 0) - (self._library.shared_begin or 0)
 
+    def written(self, name: str) -> list[bool]:
+        """Which of a kernel's parameters are pointers that it may write to."""
+        return [word[0] == "P" and not word.startswith("Pc") for word in self._entries[name][1]]
+
     def launch(
         self,
         name: str,

@@ -5,7 +5,8 @@ it demands is demanded here, too: CuPy operands, compressed rows with columns in
 indices of one type, right-hand sides in Fortran order, plan before factorize before solve. The
 block of right-hand sides is read where it was given, as on the device. As in the released package,
 what sizes are read into is there for the importing thread alone; and factors take memory of the
-machine's that stays taken when they are freed, until the driver's pool is told to let go of it.
+machine's that stays taken when they are freed, until the driver's pool is told to let go of it,
+and that lets go of what the host has waited for, on the stream it was freed on.
 Faults can be asked for:
 
     no nvmath, broken import, no cudss, cudss 1.0
@@ -108,7 +109,8 @@ def install(monkeypatch, cupy, *faults):
     DataParam = enum.IntEnum("DataParam", SIGNATURES["DataParam"])
     of_thread = threading.local()
     of_thread.size_written = np.empty((1,), np.uint64)
-    pool = types.SimpleNamespace(reserved=0)  # bytes that nobody uses and the driver keeps
+    # Bytes that nobody uses and the driver keeps; and what was freed that a stream may still use.
+    pool = types.SimpleNamespace(reserved=0, freed=[])
 
     class cuDSSError(Exception):  # noqa: N801
         def __init__(self, status):
@@ -241,6 +243,8 @@ def install(monkeypatch, cupy, *faults):
 
         def free(self, *args, **kwargs):
             checked("DirectSolver.free", args, kwargs)
+            machine.streams.operation(machine.stream, [])
+            pool.freed.append((machine.streams.at(machine.stream), self.taken))
             self._release()
             self.state, self.a, self.b = "freed", None, None
 
@@ -283,8 +287,10 @@ def install(monkeypatch, cupy, *faults):
 
     def free_reserved_memory(*args, **kwargs):
         checked("free_reserved_memory", args, kwargs)
-        machine.used[machine.device] -= pool.reserved
-        pool.reserved = 0
+        pool.freed = [(done, size) for done, size in pool.freed if not machine.streams.seen(done)]
+        kept = min(sum(size for _, size in pool.freed), pool.reserved)
+        machine.used[machine.device] -= pool.reserved - kept
+        pool.reserved = kept
 
     contents = {
         "nvmath": {},

@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stand_in import array, cublas, cuda, functions, install, linalg, random
+from stand_in.streams import UnorderedError
 
+from lle_gpu import LocallyLinearEmbedding
+from lle_gpu.datasets import load
 from lle_gpu.spectral.lanczos import array_module, lanczos, to_host
 
 
@@ -325,3 +328,182 @@ def test_it_is_removed_afterwards(monkeypatch):
 
         assert cupy.__version__ == "stand-in"
     assert getattr(sys.modules.get("cupy"), "__version__", "") != "stand-in"
+
+
+# ---- streams: what a device may do at once must not need an order ----
+@pytest.fixture
+def shift(stand_in):
+    """A kernel that reads its first argument and writes its second, and an array."""
+    cp = stand_in.cupy
+    code = 'extern "C" __global__ void shift(const double* x, double* y) { *y = *x + 1; }'
+    return cp, cp.RawKernel(code, "shift"), cp.ones(1)
+
+
+def unordered(doing, was):
+    return pytest.raises(UnorderedError, match=f"memory is {doing} on .* that was {was} on ")
+
+
+USES = {  # of x, ready on the null stream; what is wrong with it there where nothing waits
+    "kernel": lambda cp, f, x: f((1,), (1,), (x, cp.empty(1))),
+    "kernel writes": lambda cp, f, x: f((1,), (1,), (cp.zeros(1), x)),
+    "operator": lambda cp, f, x: x + 1,
+    "in place": lambda cp, f, x: x.__iadd__(1),
+    "function": lambda cp, f, x: cp.concatenate([x, x]),
+    "ufunc": lambda cp, f, x: cp.sqrt(x),
+    "out": lambda cp, f, x: cp.add(1.0, 2.0, out=x),
+    "method": lambda cp, f, x: x.sum(),
+    "elements": lambda cp, f, x: x.__setitem__(0, 2.0),
+    "elements of a view": lambda cp, f, x: x[:1].reshape(1, 1).__setitem__(0, 2.0),
+    "astype": lambda cp, f, x: cp.zeros(3)[x.astype(int)],
+    "sort": lambda cp, f, x: x.sort(),
+    "copy to the host": lambda cp, f, x: x.get(),
+    "number": lambda cp, f, x: float(x[0]),
+    "copy to the device": lambda cp, f, x: x.set(np.zeros(1)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_another_stream_must_wait_for_what_was_written(shift, use):
+    cp, f, x = shift
+    with cp.cuda.Stream(non_blocking=True) as stream:
+        with unordered("(read|written)", "written"):
+            USES[use](cp, f, x)
+        stream.wait_event(cp.cuda.Stream.null.record())
+        USES[use](cp, f, x)
+
+
+def test_writing_must_wait_for_what_reads_and_reading_need_not(shift):
+    cp, f, x = shift
+    cp.cuda.Device().synchronize()
+    with cp.cuda.Stream(non_blocking=True) as stream:
+        f((1,), (1,), (x, cp.empty(1)))
+    x + 1
+    with unordered("written", "read, or freed"):
+        f((1,), (1,), (x, x))
+    stream.synchronize()
+    f((1,), (1,), (x, x))
+
+
+def test_nor_do_views_and_shapes_use_anything(shift):
+    cp, _, x = shift
+    with cp.cuda.Stream(non_blocking=True):
+        assert x[:1].reshape(1, 1).T.shape == (1, 1)
+        assert x.astype(float, copy=False) is not None
+        cp.ones(1) + 1
+
+
+WAITS = {
+    "stream": lambda cp, a, b: a.synchronize(),
+    "device": lambda cp, a, b: cp.cuda.Device().synchronize(),
+    "runtime": lambda cp, a, b: cp.cuda.runtime.deviceSynchronize(),
+    "event": lambda cp, a, b: b.wait_event(a.record()),
+    "event on the host": lambda cp, a, b: a.record().synchronize(),
+    "event, polled": lambda cp, a, b: a.record().done,
+    "stream, polled": lambda cp, a, b: a.done,
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_what_waits(stand_in, wait):
+    cp = stand_in.cupy
+    a, b = (cp.cuda.Stream(non_blocking=True) for _ in range(2))
+    with a:
+        x = cp.ones(1)
+    before = a.record()
+    with a:
+        x += 1
+    with b:
+        for too_early in (lambda: None, lambda: b.wait_event(before), b.synchronize):
+            too_early()
+            with unordered("read", "written"):
+                x + 1
+        WAITS[wait](cp, a, b)
+        y = x + 1
+    with a, unordered("read", "written"):
+        y + 1  # the one waited, not the other
+
+
+def test_a_copy_to_the_host_waits_unless_it_is_told_not_to(stand_in):
+    cp = stand_in.cupy
+    a, b = (cp.cuda.Stream(non_blocking=True) for _ in range(2))
+    with a:
+        x = cp.ones(1)
+        x.get(blocking=False)
+    with b, unordered("read", "written"):
+        x + 1
+    x.get(stream=a)
+    with b:
+        x + 1
+
+
+def test_the_null_stream_and_blocking_streams_wait_for_each_other(stand_in):
+    cp = stand_in.cupy
+    a, b = cp.cuda.Stream(), cp.cuda.Stream()
+    x = cp.ones(1)
+    with a:
+        x += 1
+    with b, unordered("read", "written"):
+        x + 1
+    cp.ones(1)  # on the null stream, after a's work, and before what b is given now
+    with b:
+        x += 1
+    x += 1
+
+
+def test_a_graph_is_launched_on_the_current_stream_or_on_another(shift):
+    cp, f, x = shift
+    y = cp.zeros(1)
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        f((1,), (1,), (x, y))
+        graph = stream.end_capture()  # where it was captured is not where it runs
+    graph.launch()
+    with unordered("read", "written"):
+        graph.launch(stream=cp.cuda.Stream(non_blocking=True))
+    with stream, unordered("read", "written"):
+        graph.launch()
+    assert float(y[0]) == 2.0
+
+
+def test_freed_memory_goes_back_to_the_stream_it_was_allocated_on(shift):
+    cp, f, _ = shift
+    other = cp.cuda.Stream(non_blocking=True)
+    y = cp.empty(1)
+    with other:
+        f((1,), (1,), (cp.zeros(1), y))
+        z = cp.empty(1)
+    del y
+    gc.collect()
+    new = cp.empty(1)  # maybe y's memory, which other may be about to write to
+    with unordered("written", "read, or freed"):
+        new[...] = 0
+    with other:
+        z[...] = 0  # of another pool
+    other.synchronize()
+    cp.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("method", "solver"), [("standard", "shift-invert"), ("ltsa", "chebyshev")]
+)
+def test_a_model_is_fitted_on_one_stream_and_used_on_others(stand_in, method, solver):
+    cp, X = stand_in.cupy, load("swiss-roll", 100, random_state=0).X
+    model = LocallyLinearEmbedding(
+        n_neighbors=10, method=method, eigen_solver=solver, random_state=0, device="gpu"
+    )
+    with cp.cuda.Stream(non_blocking=True):
+        expected = model.fit(cp.asarray(X)).transform(X[:9])
+    np.testing.assert_array_equal(model.transform(X[:9]), expected)
+    with cp.cuda.Stream(non_blocking=True):
+        np.testing.assert_array_equal(model.transform(X[:9]), expected)
+
+
+def test_devices_have_streams_of_their_own(stand_in):
+    cp = stand_in.cupy
+    with cp.cuda.Stream(non_blocking=True) as stream, cp.cuda.Device(1):
+        assert cp.cuda.get_current_stream() is cp.cuda.Stream.null
+        x = cp.ones(1)
+    with cp.cuda.Device(1):
+        x + 1
+    assert stream.done

@@ -10,9 +10,12 @@ ships, and is slow. It is stricter than CuPy, so that what runs here runs there:
 - arrays belong to one of two devices, and the device they are used on must be theirs;
 - new arrays are filled with NaN, or -1;
 - a device has a number of bytes, and more than these are an OutOfMemoryError;
-- while a stream is captured into a graph, kernels may be launched and nothing else done.
+- while a stream is captured into a graph, kernels may be launched and nothing else done;
+- what an operation uses was done on its own stream, or is waited for (:mod:`stand_in.streams`): all
+  is done at once and in order, and what a device might do in another order is an error;
+- options of the compiler that the emulator does nothing about are errors.
 
-The stand-in cannot show what only asynchronous streams do.
+The streams of other libraries than CuPy are not known to it.
 
     machine = install(monkeypatch)       # from here on, import cupy gives the stand-in
     machine.memory_bytes = 1_000_000     # of each device

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .machine import Allocation, machine
+from .streams import Accesses
 
 __all__ = ["ndarray"]
 
@@ -18,12 +19,17 @@ CUDA = 2  # DLPack's number
 
 
 def unwrap(value: Any) -> Any:
-    """The NumPy array of one of ours on the current device; scalars as they are."""
+    """The NumPy array of one of ours on the current device; scalars as they are.
+
+    The operation that follows reads it, unless what follows is a view.
+    """
     if isinstance(value, ndarray):
         if value.device.id != machine.device:
+            operands()
             raise ValueError(
                 f"an array of device {value.device.id} is used on device {machine.device}"
             )
+        vars(machine.thread).setdefault("operands", []).append(value._allocation.accesses)
         return value._array
     if isinstance(value, tuple | list):
         return type(value)(unwrap(part) for part in value)
@@ -40,11 +46,27 @@ def no_capture(what: str) -> None:
         raise RuntimeError(f"{what} while a stream is captured: only kernels may be launched")
 
 
+def operands() -> list[Accesses]:
+    """What has been unwrapped since the calling thread's last operation; and forget it."""
+    return vars(machine.thread).pop("operands", [])
+
+
+def ran(*written: ndarray) -> None:
+    """Note an operation on the current stream, that read what was unwrapped and wrote these."""
+    _note(operands(), *written)
+
+
+def _note(reads: list[Accesses], *written: ndarray) -> None:
+    writes = [array._allocation.accesses for array in written]
+    machine.streams.operation(machine.stream, reads, writes)
+
+
 def wrap(value: Any, *sources: Any) -> Any:
     """One of our arrays: a view if it shares a source's memory, else newly allocated."""
     if isinstance(value, tuple):
         parts = [wrap(part, *sources) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    reads = operands()
     if not isinstance(value, np.ndarray | np.generic):
         return value
     value = np.asarray(value)
@@ -54,7 +76,9 @@ def wrap(value: Any, *sources: Any) -> Any:
         if isinstance(source, ndarray) and np.may_share_memory(value, source._array):
             return _make(value, source._allocation)
     no_capture("an array is made")
-    return _make(value, Allocation(value.nbytes))
+    array = _make(value, Allocation(value.nbytes))
+    _note(reads, array)
+    return array
 
 
 def _make(value: np.ndarray, allocation: Allocation) -> ndarray:
@@ -91,7 +115,10 @@ def like_numpy(stub: Callable[..., Any], numpys: Callable[..., Any] | None = Non
         no_capture(stub.__name__)
         result = does(*positional, **keywords)
         out = bound.arguments.get("out")
-        return out if out is not None else wrap(result, *sources)
+        if out is None:
+            return wrap(result, *sources)
+        ran(out)
+        return out
 
     return function
 
@@ -146,6 +173,7 @@ def _binary(name: str) -> Any:
         if not np.can_cast(result.dtype, self.dtype, "same_kind") or result.shape != self.shape:
             raise TypeError(f"cannot put {result.dtype}{result.shape} into {self.dtype}")
         self._array[...] = result
+        ran(self)
         return self
 
     return forward, reflected, in_place
@@ -217,6 +245,11 @@ class ndarray:  # noqa: N801
     def get(self, stream=None, order="C", out=None, blocking=True):
         no_capture("a copy to the host")
         machine.bytes_to_host += self.nbytes
+        with self.device:
+            copying = machine.stream if stream is None else stream._name
+        machine.streams.operation(copying, [self._allocation.accesses])
+        if blocking:
+            machine.streams.wait_on_host(machine.streams.at(copying))
         if out is None:
             return self._array.copy(order)
         out[...] = self._array
@@ -230,6 +263,7 @@ class ndarray:  # noqa: N801
             raise ValueError("dtype or shape mismatch")
         machine.bytes_to_device += self.nbytes
         self._array[...] = arr
+        ran(self)
 
     def __getitem__(self, index: Any) -> ndarray:
         key = _index(index)
@@ -244,6 +278,7 @@ class ndarray:  # noqa: N801
             raise TypeError(f"Unsupported type {type(value)}")
         no_capture("setting elements")
         unwrap(self)[_index(index)] = unwrap(value)
+        ran(self)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -322,6 +357,7 @@ class ndarray:  # noqa: N801
     def sort(self, axis=-1, kind=None):
         no_capture("sort")
         unwrap(self).sort(axis, kind="stable")
+        ran(self)
 
     def argsort(self, axis=-1, kind=None):
         no_capture("argsort")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import types
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from emulator import EmulatorError, Module
 
-from .array import ndarray, unwrap
+from . import streams
+from .array import ndarray, operands, unwrap
 from .machine import machine
 
 COMPUTE_CAPABILITY = "90"
@@ -77,7 +79,7 @@ class Device:
         return self
 
     def synchronize(self):
-        return None
+        machine.streams.wait_for_device(self.id)
 
     @property
     def compute_capability(self):
@@ -127,21 +129,24 @@ class Graph:
 
     def launch(self, stream=None):
         for launch in self._launches:
-            launch()
+            launch((stream or get_current_stream())._name)
 
     def upload(self, stream=None):
         return None
 
 
 class Stream:
-    """Everything is done at once, so that there is nothing to wait for."""
+    """Everything is done at once; who would have had to wait is kept count of."""
 
     null: Any = None
+    _numbers = itertools.count()  # of the null stream 0
 
     def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
         self._captured = None
         self._before: list[Any] = []
         self.ptr = 0 if null else id(self)
+        self.device_id = -1 if null else machine.device
+        self._number, self._blocking = next(Stream._numbers), not non_blocking
 
     def __enter__(self):
         self._before.append(get_current_stream())
@@ -174,6 +179,12 @@ class Stream:
     def synchronize(self):
         if self.is_capturing():
             raise RuntimeError("a stream cannot be waited for while it is captured")
+        machine.streams.wait_on_host(machine.streams.at(self._name))
+
+    @property
+    def _name(self):
+        device = machine.device if self.device_id < 0 else self.device_id
+        return streams.Stream(device, self._number, self._blocking)
 
     def record(self, event=None):
         event = Event() if event is None else event
@@ -181,10 +192,11 @@ class Stream:
         return event
 
     def wait_event(self, event):
-        return None
+        machine.streams.wait(self._name, event._done)
 
     @property
     def done(self):
+        self.synchronize()
         return True
 
 
@@ -195,21 +207,24 @@ class Event:
     """A moment."""
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self._time = 0.0
+        self._time, self._done = 0.0, {}
 
     def record(self, stream=None):
         self._time = time.perf_counter()
+        self._done = machine.streams.at((stream or get_current_stream())._name)
 
     def synchronize(self):
-        return None
+        machine.streams.wait_on_host(self._done)
 
     @property
     def done(self):
+        self.synchronize()
         return True
 
 
 def get_current_stream(device_id=-1):
-    return getattr(machine.thread, "stream", Stream.null)
+    current = getattr(machine.thread, "stream", Stream.null)
+    return current if current.device_id in (-1, machine.device) else Stream.null
 
 
 def get_elapsed_time(start_event, end_event):
@@ -240,6 +255,7 @@ class MemoryPool:
 
     def free_all_blocks(self, stream=None):
         machine.pooled[machine.device] = 0
+        machine.streams.release(machine.device)
 
     def get_limit(self):
         return machine.pool_limit
@@ -291,7 +307,7 @@ def memGetInfo():  # noqa: N802
 
 
 def deviceSynchronize():  # noqa: N802
-    return None
+    machine.streams.wait_for_device(machine.device)
 
 
 def driverGetVersion():  # noqa: N802
@@ -360,9 +376,20 @@ class RawKernel:
                 raise TypeError("You are trying to pass a numpy.ndarray as a kernel parameter")
         kept = [a.copy() if isinstance(a, np.generic) else a for a in args]
         # CUDA takes any array; the launcher is to have refused those that kernels cannot read.
-        values = [unwrap(a) if isinstance(a, ndarray) else a for a in kept]
+        values = [unwrap(a) for a in kept]
+        operands()  # of the launch, which may be later
+        arrays = [
+            (a._allocation.accesses, written)
+            for a, written in zip(kept, module.written(self.name), strict=False)
+            if isinstance(a, ndarray)
+        ]
 
-        def launch():
+        def launch(stream):
+            machine.streams.operation(
+                stream,
+                [accesses for accesses, written in arrays if not written],
+                [accesses for accesses, written in arrays if written],
+            )
             machine.launches.append(self.name)
             module.launch(
                 self.name, grid, block, values, shared_bytes=shared_mem, seed=machine.seed
@@ -372,7 +399,7 @@ class RawKernel:
         if stream.is_capturing():
             stream._captured.append(launch)
         else:
-            launch()
+            launch(stream._name)
 
 
 class RawModule:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import CUDA, like_numpy, ndarray, no_capture, unwrap, wrap
+from .array import CUDA, like_numpy, ndarray, no_capture, ran, unwrap, wrap
 from .machine import machine
 
 # The same objects in both libraries.
@@ -252,6 +252,7 @@ def _ufunc(name: str, arguments: int) -> Any:
         if out is None:
             return wrap(result)
         out._array[...] = result
+        ran(out)
         return out
 
     ufunc.__name__, ufunc.arguments = name, arguments

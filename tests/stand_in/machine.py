@@ -8,6 +8,8 @@ import threading
 import types
 from typing import Any
 
+from .streams import Stream, Streams
+
 __all__ = ["Allocation", "Machine", "install", "machine"]
 
 ALIGNMENT = 512  # CuPy's pool rounds sizes up to it
@@ -52,6 +54,14 @@ class Machine:
         self.pooled = [0] * self.n_devices
         self.generation = object()
         self.thread = threading.local()
+        self.streams = Streams()
+
+    @property
+    def stream(self) -> Stream:
+        """The calling thread's current stream on its current device."""
+        from .cuda import get_current_stream
+
+        return get_current_stream()._name
 
     @property
     def device(self) -> int:
@@ -86,11 +96,15 @@ class Allocation:
             pooled = max(0, machine.pooled[self.device] - self.size)
             machine.pooled[self.device] = min(pooled, machine.memory_bytes - used)
             machine.peak_bytes = max(machine.peak_bytes, used)
+        self.stream = machine.stream
+        self.accesses = machine.streams.allocated(self.stream)
 
     def __del__(self) -> None:
         if self.generation is machine.generation:
             machine.used[self.device] -= self.size
             machine.pooled[self.device] += self.size
+            if self.size:
+                machine.streams.free(self.stream, self.accesses)
 
 
 machine = Machine()
