@@ -444,7 +444,8 @@ def test_the_null_stream_and_blocking_streams_wait_for_each_other(stand_in):
         x += 1
     with b, unordered("read", "written"):
         x + 1
-    cp.ones(1)  # on the null stream, after a's work, and before what b is given now
+    with cp.cuda.Stream(null=True):  # there is one only: after a's work, and before b's from now on
+        cp.ones(1)
     with b:
         x += 1
     x += 1

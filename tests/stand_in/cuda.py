@@ -139,14 +139,15 @@ class Stream:
     """Everything is done at once; who would have had to wait is kept count of."""
 
     null: Any = None
-    _numbers = itertools.count()  # of the null stream 0
+    _numbers = itertools.count(1)
 
     def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
         self._captured = None
         self._before: list[Any] = []
         self.ptr = 0 if null else id(self)
         self.device_id = -1 if null else machine.device
-        self._number, self._blocking = next(Stream._numbers), not non_blocking
+        self._number = 0 if null else next(Stream._numbers)
+        self._blocking = not non_blocking
 
     def __enter__(self):
         self._before.append(get_current_stream())
