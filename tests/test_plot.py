@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -355,6 +356,39 @@ def test_a_picture_of_outliers_says_so(cloud):
     Y = np.concatenate([1e-4 * cloud[0], [[1.0, 1.0], [-1.0, 1.0]]])
     assert remarks_of(plot_embedding(Y)) == "300 of 302 points lie in one dot"
     assert remarks_of(plot_embedding(cloud[0])) == ""
+
+
+@pytest.mark.parametrize("n_groups", [2, 3, 8])
+def test_a_picture_of_a_few_dots_says_so(n_groups):
+    """As of groups that are tied weakly: the middle is empty."""
+    rng = np.random.default_rng(n_groups)
+    centres = rng.uniform(-1, 1, size=(n_groups, 2))
+    Y = np.repeat(centres, 200, axis=0) + 1e-3 * rng.normal(size=(200 * n_groups, 2))
+    n = len(Y)
+    (said,) = re.findall(
+        rf"([\d,]+) of {n:,} points lie in (\d) dots", remarks_of(plot_embedding(Y))
+    )
+    # Nine tenths of them may lie in fewer dots than there are groups, for two may be near together.
+    assert 0.9 * n <= int(said[0].replace(",", "")) <= n
+    assert int(said[1]) <= n_groups
+    assert "dots" in remarks_of(plot_embedding(Y, span=0.98))
+    space = np.column_stack([Y, Y[:, 0]])
+    assert "dots" in remarks_of(plot_embedding(space, coordinates=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("name", ["curve", "circle", "blobs", "few points", "square", "one line"])
+def test_pictures_that_are_no_dots(name):
+    rng = np.random.default_rng(0)
+    t = rng.uniform(0, 6, size=900)
+    Y = {
+        "curve": np.column_stack([t, np.sin(t)]),
+        "circle": np.column_stack([np.cos(t), np.sin(t)]),
+        "blobs": rng.normal(size=(900, 2)) + rng.choice([-6, 6], size=(900, 1)),
+        "few points": rng.normal(size=(12, 2)),
+        "square": rng.uniform(size=(900, 2)),
+        "one line": np.column_stack([t, np.zeros(900)]),
+    }[name]
+    assert "dot" not in remarks_of(plot_embedding(Y))
 
 
 def test_one_coordinate(cloud):

@@ -52,6 +52,7 @@ PRAGMA_ONCE = re.compile(r"^\s*#\s*pragma\s+once\b")
 
 _registered: dict[str, dict[str, None]] = {}  # a dict of names keeps their order
 _compiled: dict[tuple[int, str, str], Kernel] = {}
+_modules: dict[tuple[int, str, tuple[str, ...]], Any] = {}  # by the names that are in them
 _compiling = threading.Lock()
 
 
@@ -160,6 +161,7 @@ def forget_kernels() -> None:
     """Compile anew whatever is asked for next."""
     with _compiling:
         _compiled.clear()
+        _modules.clear()
 
 
 class Kernel:
@@ -183,7 +185,7 @@ class Kernel:
         self.source, self.name, self.device = source, name, device
         cp = cupy()
         self._array, self._current_device = cp.ndarray, cp.cuda.runtime.getDevice
-        self.function = _compile(source, name)
+        self.function = _compile(source, name, device)
         self._static_bytes = int(self.function.shared_size_bytes)
         self._allowed_bytes = PLAIN_SHARED_BYTES - self._static_bytes
         # Asked for once: each of these attributes is several calls of the driver.
@@ -265,14 +267,26 @@ class Kernel:
             )
 
 
-def _compile(source: str, name: str) -> Any:
-    """The kernel as CuPy's RawKernel, on the current device."""
+def _compile(source: str, name: str, device: int) -> Any:
+    """The kernel as CuPy's RawKernel, on the current device.
+
+    Kernels of a source that have the same template arguments, or none, are used together, and
+    compiled together: each module parses the source, and compiles what is no template in it.
+    """
     cp = cupy()
-    module = cp.RawModule(code=source_text(source), options=OPTIONS, name_expressions=(name,))
+    together = tuple(
+        other for other in _registered[source] if other.partition("<")[2] == name.partition("<")[2]
+    )
+    module = _modules.get((device, source, together))
+    if module is None:
+        code = source_text(source)
+        module = cp.RawModule(code=code, options=OPTIONS, name_expressions=together)
     try:
-        return module.get_function(name)
+        function = module.get_function(name)
     except cp.cuda.compiler.CompileException as error:
         architecture = cp.cuda.Device().compute_capability
         raise KernelCompilationError(
             f"{name} of {source} does not compile for sm_{architecture}:\n{error}"
         ) from None
+    _modules[device, source, together] = module
+    return function

@@ -30,8 +30,11 @@ __all__ = ["compare_methods", "draw", "plot_embedding"]
 
 Float = NDArray[np.float64]
 # When this share of the points lies within this share of each axis (either way from the median),
-# the picture shows a few outliers and one dot: it says so.
+# the picture shows a few outliers and one dot: it says so. So it does where a few dots hold them,
+# of half as much again each: groups that are tied weakly, and hardly anything between. Fewer dots
+# than points by this factor: else it is a picture of few points.
 CROWDED, DOT = 0.9, 0.01
+FEW_DOTS, POINTS_OF_A_DOT = 10, 50
 # Coordinates have one scale, unless one extends over so many times the other.
 STRIP = 4
 MARGIN = 0.03
@@ -338,6 +341,28 @@ def _place(ax: Any, Y: Float, shown: tuple[int, ...], colours: Colours) -> Float
     return np.column_stack([Y[:, 0], height])
 
 
+def _dots(points: Float, low: Float, extent: Float) -> tuple[int, int]:
+    """How many dots hold most of the points, and how many points that are; (0, 0): it takes many.
+
+    After the one in the middle, the fullest first: around the mean of the fullest cell of a grid.
+    """
+    in_a_dot = (np.abs(points - np.median(points, axis=0)) <= DOT * extent).all(axis=1)
+    if in_a_dot.mean() >= CROWDED:
+        return 1, int(in_a_dot.sum())
+    across = int(1 / DOT) + 3  # with what lies outside on either side
+    cells = 1 + (points - low) / np.where(extent > 0, DOT * extent, 1.0)
+    cells = cells.clip(0, across - 1).astype(int)
+    cell = np.ravel_multi_index(tuple(cells.T), (across,) * points.shape[1])
+    left = np.arange(len(points))
+    for dots in range(1, min(FEW_DOTS, len(points) // POINTS_OF_A_DOT) + 1):
+        fullest = np.bincount(cell[left]).argmax()
+        centre = points[left[cell[left] == fullest]].mean(axis=0)
+        left = left[(np.abs(points[left] - centre) > 1.5 * DOT * extent).any(axis=1)]
+        if len(left) <= (1 - CROWDED) * len(points):
+            return dots, len(points) - len(left)
+    return 0, 0
+
+
 def _limit(
     ax: Any, points: Float, span: float, *, comparable: bool
 ) -> tuple[NDArray[np.bool_], list[str]]:
@@ -354,9 +379,10 @@ def _limit(
     remarks = []
     if hidden := int((~inside).sum()):
         remarks.append(f"{hidden:,} of {len(points):,} points lie outside")
-    in_a_dot = (np.abs(points - np.median(points, axis=0)) <= DOT * extent).all(axis=1)
-    if in_a_dot.mean() >= CROWDED:
-        remarks.append(f"{int(in_a_dot.sum()):,} of {len(points):,} points lie in one dot")
+    dots, crowd = _dots(points, low, extent)
+    if dots:
+        where = "one dot" if dots == 1 else f"{dots} dots"
+        remarks.append(f"{crowd:,} of {len(points):,} points lie in {where}")
     alike = comparable and extent.max() <= STRIP * extent.min()
     if comparable and not alike:
         remarks.append("the axes have different scales")

@@ -136,11 +136,33 @@ def test_a_kernel_is_compiled_once_per_device(stand_in, folder, monkeypatch):
         elsewhere = kernel("scale.cu", "scale<float>")
     assert (first.device, elsewhere.device) == (0, 1)
     assert compiled == [
-        ("scale.cu", "scale<float>"),
-        ("scale.cu", "scale<double>"),
-        ("scale.cu", "scale<float>"),
+        ("scale.cu", "scale<float>", 0),
+        ("scale.cu", "scale<double>", 0),
+        ("scale.cu", "scale<float>", 1),
     ]
     assert other is kernel("scale.cu", "scale<double>")
+
+
+def test_what_is_used_together_is_compiled_together(stand_in, folder, monkeypatch):
+    """Kernels with the same template arguments; what is registered later, later."""
+    cp = stand_in.cupy
+    made, real = [], cp.RawModule
+    monkeypatch.setattr(
+        cp,
+        "RawModule",
+        lambda **options: made.append(options["name_expressions"]) or real(**options),
+    )
+    kernel("scale.cu", "scale<double>")
+    kernel("scale.cu", "reverse<double>")
+    assert made == [("scale<double>", "reverse<double>")]
+    kernel("scale.cu", "scale<float>")
+    assert made[1:] == [("scale<float>",)]
+    register("scale.cu", ["reverse<float>"])
+    kernel("scale.cu", "reverse<float>")
+    assert made[2:] == [("scale<float>", "reverse<float>")]
+    with cp.cuda.Device(1):
+        kernel("scale.cu", "scale<double>")
+    assert made[3:] == [("scale<double>", "reverse<double>")]
 
 
 def test_threads_compile_a_kernel_once(stand_in, folder, monkeypatch):
