@@ -395,6 +395,7 @@ knn_exact(const T* __restrict__ X, const double* __restrict__ Q, const int* __re
                                             : 0.0;
       }
       __syncthreads();
+      if (first >= m) continue;  // a whole warp without queries: it loads, and no more
       for (int group = 0; group < columns; group += 8) {
         const bool whole = columns - group >= 8;
 #pragma unroll
@@ -410,6 +411,7 @@ knn_exact(const T* __restrict__ X, const double* __restrict__ Q, const int* __re
         }
       }
     }
+    if (first >= m) continue;
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       const double t = __dadd_rn(even[r], odd[r]);

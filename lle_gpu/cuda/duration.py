@@ -3,7 +3,7 @@
 Windows, and Linux on a device that shows a display, end a kernel that runs for longer than two
 seconds or so, and the process can use the device no more. So long work is launched in pieces, each
 of about LONGEST seconds at the rate that the device's arithmetic has at best: kernels reach a fifth
-of that or more. Pieces of that length fill any device.
+of that or more. Pieces of that length fill any device. A single row is never cut.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def rows_at_once(operations: float, *, double: bool) -> int:
     Parameters
     ----------
     operations : float
-        Of a row, a multiplication with an addition being one.
+        Of a row, as the device counts them: a fused multiplication and addition is one.
     double : bool
         Whether they are in float64, of which devices for displays do 1 for 32 or 64 in float32.
     """
@@ -45,8 +45,9 @@ def _attributes(device: int) -> tuple[int, float, int]:
     attributes = cupy().cuda.Device(device).attributes
     return (
         int(attributes["MultiProcessorCount"]),
-        1e3 * attributes["ClockRate"],
-        int(attributes["SingleToDoublePrecisionPerfRatio"]),
+        # For what a driver does not tell, a slow device: pieces are then shorter than need be.
+        1e3 * (attributes.get("ClockRate") or 1_000_000),
+        int(attributes.get("SingleToDoublePrecisionPerfRatio") or 32),
     )
 
 

@@ -74,7 +74,10 @@ def _is_unmade(error: RuntimeError) -> bool:
     """Whether a library could not be made ready, and the driver has next to nothing left."""
     if not any(code in str(error) for code in UNMADE):
         return False
-    free, _ = cupy().cuda.runtime.memGetInfo()
+    try:
+        free, _ = cupy().cuda.runtime.memGetInfo()
+    except Exception:  # the device is lost: that is another error
+        return False
     return bool(free < LITTLE)
 
 

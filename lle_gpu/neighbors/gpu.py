@@ -341,7 +341,10 @@ class NeighborSearch:
                 self._chosen = self._waiting[0]
                 try:
                     scaled = Scaled(self.X)
-                    self._made = PROPOSERS[self._chosen](*scaled.points(self.X)), scaled
+                    made = PROPOSERS[self._chosen](*scaled.points(self.X)), scaled
+                    # Other threads, which may have streams of their own, take it as it is.
+                    cupy().cuda.get_current_stream().synchronize()
+                    self._made = made
                 except Unusable as reason:
                     self._pass_over(reason)
                 except Exception as error:
@@ -358,7 +361,14 @@ class NeighborSearch:
 
         A fit asks once, and its solver needs the memory.
         """
-        self._made = None
+        with self._making:
+            self._made = None
+
+    def _give_up(self, made: tuple[Proposer, Scaled], reason: Unusable) -> None:
+        """Pass over what was made, unless another thread has done so, or has released it."""
+        with self._making:
+            if self._made is made:
+                self._pass_over(reason)
 
     def _pass_over(self, reason: Unusable) -> None:
         self._made = None
@@ -384,13 +394,15 @@ class NeighborSearch:
         while k + SPARE <= MOST_CANDIDATES and m and (made := self._ready()):
             try:
                 status = self._reranked(*made, points, own, distance, index)
-                self._check_sample(status, points, own, index)
+                if not isinstance(made[0], (Differences, Products)):
+                    self._check_sample(status, points, own, index)
             except Unusable as reason:
-                self._pass_over(reason)
+                self._give_up(made, reason)
             except Exception as error:
-                if not self._may_take_next(error):
+                replaced = self._made is not made and is_out_of_memory(error)
+                if not (replaced or self._may_take_next(error)):
                     raise
-                self._pass_over(Unusable("the GPU's memory is too small for its search"))
+                self._give_up(made, Unusable("the GPU's memory is too small for its search"))
             else:
                 return cp.flatnonzero(status)
             del made  # with the proposer's memory, for the next one
@@ -449,10 +461,8 @@ class NeighborSearch:
         return status
 
     def _check_sample(self, status: Any, points: Any, own: Any, index: Any) -> None:
-        """Search a few queries ourselves, if it was not us who proposed."""
+        """Search a few queries ourselves, where it was not us who proposed."""
         cp = cupy()
-        if self.algorithm == "cupy":
-            return
         m, k = index.shape
         sample = cp.arange(0, m, -(-m // SAMPLE))
         distance, expected = cp.empty((len(sample), k)), cp.empty((len(sample), k), np.int32)
@@ -480,7 +490,7 @@ class NeighborSearch:
             work,
             len(rows),
             bytes_per_row=16 * d + 40 * k,
-            most_rows=rows_at_once(passes * n * (2.0 * d + 4), double=True),
+            most_rows=rows_at_once(passes * n * (3.0 * d + 4), double=True),
             quiet=quiet or len(rows) < len(points),
         )
 

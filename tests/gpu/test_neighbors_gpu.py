@@ -8,6 +8,8 @@ import inspect
 import platform
 import re
 import sys
+import threading
+import time
 from itertools import permutations, product
 from types import SimpleNamespace
 
@@ -357,6 +359,77 @@ def test_memory_that_runs_out_makes_smaller_chunks(stand_in):
     assert_array_equal(index.get(), cpu.NeighborSearch(X, 5).kneighbors(return_distance=False))
     rerank = [name for name in stand_in.machine.launches if name.startswith("knn_rerank")]
     assert len(rerank) > 1 or any("chunks" in text for text in times.notes)
+
+
+class TestThreads:
+    """That ask one search, whose proposers fail them all at once."""
+
+    @staticmethod
+    def asked(stand_in, monkeypatch, order, bad, error):
+        """What each of four threads found, and the search; ``bad`` fail with ``error``."""
+        together = threading.Barrier(4)
+
+        class Fails(Differences):
+            def propose(self, *_):
+                together.wait(timeout=60)
+                raise error
+
+        for name in order:
+            monkeypatch.setitem(
+                gpu_neighbors.PROPOSERS, name, Fails if name in bad else Differences
+            )
+        monkeypatch.setattr(gpu_neighbors, "SMALL_WORK", 0)
+        search = NeighborSearch(stand_in.cupy.asarray(ROLL), 5)
+        found = []
+
+        def ask():
+            try:
+                found.append(search.kneighbors(ROLL[:9], return_distance=False))
+            except Exception as error:
+                found.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expected = cpu.NeighborSearch(ROLL, 5).kneighbors(ROLL[:9], return_distance=False)
+        for each in found:
+            assert not isinstance(each, Exception), repr(each)
+            assert_array_equal(each, expected)
+        assert len(found) == 4
+        return search
+
+    @pytest.mark.parametrize(
+        "error", [candidates.Unusable("it fails"), MemoryError("none left")], ids=repr
+    )
+    def test_the_next_one_is_taken_and_none_passed_over(self, stand_in, monkeypatch, error):
+        search = self.asked(stand_in, monkeypatch, ("cuml", "cuvs", "cupy"), ("cuml",), error)
+        assert search.algorithm == "cuvs"
+        assert set(search.passed_over) == {"cuml"}
+
+    def test_where_the_last_one_fails_float64_does_everything(self, stand_in, monkeypatch):
+        every = ("cuml", "cuvs", "cupy")
+        error = candidates.Unusable("it fails")
+        assert set(self.asked(stand_in, monkeypatch, every, every, error).passed_over) == set(every)
+
+    def test_it_is_made_once(self, stand_in, monkeypatch):
+        made = []
+
+        class Counted(Differences):
+            def __init__(self, *points):
+                made.append(points)
+                time.sleep(0.05)
+                super().__init__(*points)
+
+        monkeypatch.setitem(gpu_neighbors.PROPOSERS, "cupy", Counted)
+        search = NeighborSearch(stand_in.cupy.asarray(ROLL), 5)
+        threads = [threading.Thread(target=search.kneighbors, args=(ROLL[:9],)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1
 
 
 def test_copies_do_the_same(stand_in):

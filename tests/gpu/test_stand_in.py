@@ -17,6 +17,8 @@ from stand_in.streams import UnorderedError
 
 from lle_gpu import LocallyLinearEmbedding
 from lle_gpu.datasets import load
+from lle_gpu.neighbors import cpu
+from lle_gpu.neighbors.gpu import NeighborSearch
 from lle_gpu.spectral.lanczos import array_module, lanczos, to_host
 
 
@@ -498,6 +500,20 @@ def test_a_model_is_fitted_on_one_stream_and_used_on_others(stand_in, method, so
     np.testing.assert_array_equal(model.transform(X[:9]), expected)
     with cp.cuda.Stream(non_blocking=True):
         np.testing.assert_array_equal(model.transform(X[:9]), expected)
+
+
+@pytest.mark.parametrize("d", [3, 5, 40])
+def test_a_proposer_is_made_on_one_stream_and_used_on_others(stand_in, d):
+    """With columns added to the points (d = 5), and none."""
+    cp, X = stand_in.cupy, np.random.default_rng(d).normal(size=(60, d))
+    search = NeighborSearch(cp.asarray(X), 5)
+    expected = cpu.NeighborSearch(X, 5).kneighbors(X[:9], return_distance=False)
+    cp.cuda.runtime.deviceSynchronize()
+    with cp.cuda.Stream(non_blocking=True):
+        assert search.algorithm == "cupy"
+    with cp.cuda.Stream(non_blocking=True):
+        found = search.kneighbors(cp.asarray(X[:9]), return_distance=False)
+        np.testing.assert_array_equal(found.get(), expected)
 
 
 def test_devices_have_streams_of_their_own(stand_in):

@@ -157,9 +157,11 @@ def _solve(A: Any, b: Any) -> Any:
     cupy.linalg.solve goes through those with m > 256 one by one, in Python: slower by far than
     what cuBLAS loses there, of which CuPy warns.
     """
-    from cupy.cublas import batched_gesv
+    from cupy.cublas import batched_gesv, get_batched_gesv_limit
 
-    with warnings.catch_warnings():
+    if A.shape[-1] <= get_batched_gesv_limit():
+        return batched_gesv(A, b)
+    with warnings.catch_warnings():  # which is the whole process's: not where there is no need
         warnings.filterwarnings("ignore", "The matrix size", UserWarning)
         return batched_gesv(A, b)
 
