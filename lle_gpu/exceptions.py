@@ -41,13 +41,31 @@ class ModelFileError(ValueError):
 
 
 class PickleVersionWarning(InconsistentVersionWarning):
-    """A model was pickled by another version of lle_gpu or scikit-learn; the message says which."""
+    """A model was pickled by another version of lle_gpu or scikit-learn; the message says which.
 
-    def __init__(self, message: str) -> None:
-        UserWarning.__init__(self, message)  # scikit-learn's makes a message of its version alone
+    Attributes
+    ----------
+    estimator_name, current_sklearn_version, original_sklearn_version : str
+        As scikit-learn's has them; "unknown" for a pickle that does not tell.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        estimator_name: str = "LocallyLinearEmbedding",
+        current_sklearn_version: str = "unknown",
+        original_sklearn_version: str = "unknown",
+    ) -> None:
+        super().__init__(
+            estimator_name=estimator_name,
+            current_sklearn_version=current_sklearn_version,
+            original_sklearn_version=original_sklearn_version,
+        )
+        self.args = (message,)
 
     def __str__(self) -> str:
-        return UserWarning.__str__(self)
+        return UserWarning.__str__(self)  # scikit-learn's is about its version alone
 
 
 class DisconnectedGraphWarning(UserWarning):
@@ -58,8 +76,11 @@ class DisconnectedGraphError(ValueError):
     """The same as an error: ``disconnected="raise"``, or a graph that could not be mended."""
 
 
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Warn at the line of the caller's own code, however deep in this package the cause is."""
+def warn_user(message: str | Warning, category: type[Warning]) -> None:
+    """Warn at the line of the caller's own code, however deep in this package the cause is.
+
+    The message may be the warning itself, if that has more to tell; it is of the category then.
+    """
     depth = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):

@@ -160,6 +160,9 @@ def estimate_memory(
     """
     if device not in ("cpu", "gpu", "cuda"):
         raise ValueError(f"device={device!r} is not known; it must be 'cpu', 'gpu' or 'cuda'")
+    for name, number in (("n_neighbors", n_neighbors), ("n_components", n_components)):
+        if isinstance(number, bool) or number < 1:
+            raise ValueError(f"{name}={number!r} must be a whole number of at least 1")
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not known; it must be one of {sorted(METHODS)}")
     if hasattr(shape, "shape"):

@@ -163,16 +163,19 @@ def check_versions(written: dict[str, str] | None) -> None:
     -----
     PickleVersionWarning
     """
-    if written == versions():
+    current = versions()
+    if written == current:
         return
     by = _worded(written) if written else "an unknown version of lle_gpu"
-    warn_user(
-        f"this model was pickled by {by}, and is read by {_worded(versions())}. Pickles are "
+    warning = PickleVersionWarning(
+        f"this model was pickled by {by}, and is read by {_worded(current)}. Pickles are "
         "promised for the same versions only: it may fail, or give other numbers. Fit it again, "
         "or read it with those versions and save() it: lle_gpu.load() reads the files of older "
         "ones.",
-        PickleVersionWarning,
+        current_sklearn_version=current["scikit-learn"],
+        original_sklearn_version=(written or {}).get("scikit-learn", "unknown"),
     )
+    warn_user(warning, PickleVersionWarning)
 
 
 def _worded(names: dict[str, str]) -> str:

@@ -84,6 +84,9 @@ def test_the_estimate_grows_with_every_size():
     assert least(d=10) <= least(d=10_000)
     with pytest.raises(ValueError, match="method='lle' is not known"):
         least(method="lle")
+    for name, sizes in (("n_neighbors", {"k": True}), ("n_components", {"q": 0})):
+        with pytest.raises(ValueError, match=f"{name}=.* must be a whole number of at least 1"):
+            least(**sizes)
 
 
 def test_the_gpus_estimate_has_x_twice():

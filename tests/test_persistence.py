@@ -485,12 +485,20 @@ class TestPickle:
                 lambda self: persistence.portable(vars(self)),
             )
             by_another.append(pickle.dumps(model))
-        for text, says in zip(by_another, ("lle_gpu 0.0.7", "learn 0.0.7", "unknown"), strict=True):
+        words = ("lle_gpu 0.0.7", "learn 0.0.7", "unknown")
+        theirs = (sklearn.__version__, "0.0.7", "unknown")
+        for text, says, original in zip(by_another, words, theirs, strict=True):
             with pytest.warns(InconsistentVersionWarning, match=f"{says}.*save") as caught:
                 again = pickle.loads(text)
             assert len(caught) == 1
             assert caught[0].category is PickleVersionWarning
             assert caught[0].filename == __file__
+            told = caught[0].message  # as of scikit-learn's own
+            assert told.estimator_name == "LocallyLinearEmbedding"
+            assert told.current_sklearn_version == sklearn.__version__
+            assert told.original_sklearn_version == original
+            again_told = pickle.loads(pickle.dumps(told))
+            assert (str(again_told), vars(again_told)) == (str(told), vars(told))
             assert vars(again).keys() == vars(model).keys()
 
     def test_the_same_version(self, models):

@@ -376,7 +376,19 @@ def test_a_picture_of_a_few_dots_says_so(n_groups):
     assert "dots" in remarks_of(plot_embedding(space, coordinates=(0, 1, 2)))
 
 
-@pytest.mark.parametrize("name", ["curve", "circle", "blobs", "few points", "square", "one line"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "curve",
+        "circle",
+        "blobs",
+        "few points",
+        "square",
+        "one line",
+        "loose groups",
+        "a few groups of few",
+    ],
+)
 def test_pictures_that_are_no_dots(name):
     rng = np.random.default_rng(0)
     t = rng.uniform(0, 6, size=900)
@@ -387,6 +399,9 @@ def test_pictures_that_are_no_dots(name):
         "few points": rng.normal(size=(12, 2)),
         "square": rng.uniform(size=(900, 2)),
         "one line": np.column_stack([t, np.zeros(900)]),
+        "loose groups": np.repeat(rng.uniform(-1, 1, (4, 2)), 225, axis=0)
+        + 0.08 * rng.normal(size=(900, 2)),
+        "a few groups of few": np.repeat(rng.uniform(-1, 1, (5, 2)), 5, axis=0),
     }[name]
     assert "dot" not in remarks_of(plot_embedding(Y))
 

@@ -862,6 +862,29 @@ class TestSimilarities:
                 warnings.simplefilter("error")
                 neighbor_index(graph, N, k, points=points)
 
+    def test_a_few_short_rows_say_nothing(self):
+        """Two values agree with anything in one case out of two."""
+        far = np.array([[0.0], [1.0], [3.0], [7.0], [15.0], [31.0]])
+        index = np.array([[1, 2], [0, 2], [1, 0], [2, 1], [3, 2], [4, 3]])
+        distance = np.abs(far[index, 0] - far)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            neighbor_index((index[:, ::-1], distance), 6, 2, points=far)
+
+    def test_what_faiss_pads_with_is_no_neighbour(self):
+        """Of index -1, and a distance that is finite: not that to the last point."""
+        index, distance = WIDE.copy(), DISTANCE.astype(np.float32)
+        index[:, -3:], distance[:, -3:] = -1, np.finfo(np.float32).max
+        asked = []
+
+        class Points:
+            def __getitem__(self, rows):
+                asked.extend(np.atleast_1d(rows).tolist())
+                return X[rows]
+
+        neighbor_index((index, distance), N, K, points=Points())
+        assert asked and min(asked) >= 0
+
 
 class TestDenseZeros:
     @pytest.mark.parametrize("k", [3, 12])
@@ -884,3 +907,17 @@ class TestDenseZeros:
             assert ((D == 0).sum(axis=1) > 20).all()
             index = neighbor_index(D, N, K)
             assert (np.take_along_axis(D, index, axis=1) == 0).all()
+            for diagonal in (2 * D.max() + 1, np.inf):
+                np.fill_diagonal(D, diagonal)  # as some write it, so that no point is its own
+                neighbor_index(D, N, K)
+                np.fill_diagonal(D, 0)
+
+    def test_a_few_rows_may_contradict_themselves(self):
+        """Rounded or approximate distances do; and k zeros are what was asked for."""
+        D = cdist(X, X)
+        D[:5, 100:130] = 0
+        neighbor_index(D, N, K)
+        few = kneighbors_graph(X, 12, mode="distance").toarray()
+        few[few == 0] = 9.0
+        few[:, :K] = 0
+        neighbor_index(few, N, K)

@@ -731,7 +731,12 @@ class TestGraphsTakenForPoints:
         )
         hollow = square - sp.diags_array(square.diagonal())
         wide = sp.csr_array(kneighbors_graph(self.ROLL, 8)[:, :190])
-        for X in (square, same_count, sp.csr_array(hollow), wide, sp.eye_array(200)):
+        signed = kneighbors_graph(self.ROLL, 8, mode="distance")
+        signed.data[3] *= -1
+        some = sp.csr_array(kneighbors_graph(self.ROLL, 1))[[0, 1, 2]]
+        mostly_empty = sp.vstack([some, sp.csr_array((197, 200))], format="csr")
+        points = (square, same_count, sp.csr_array(hollow), wide, sp.eye_array(200))
+        for X in (*points, signed, mostly_empty):
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message=".*graph of neighbours")
                 as_points(X, estimator="test")

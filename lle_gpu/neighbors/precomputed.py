@@ -44,6 +44,7 @@ SAMPLE_ROWS, SAMPLE_ENTRIES = 100, 32
 # distances, about 0 at the least for those of any other metric or space, and well below this for
 # similarities (tests/test_precomputed.py has both).
 SIMILAR = -0.4
+FEWEST_ROWS = 20  # of few short rows it can be as low by chance
 FORMS = (
     "Give (indices, distances) or indices alone, of shape (n_samples, at least n_neighbors), or "
     "distances of shape (n_samples, n_samples), sparse or dense"
@@ -240,7 +241,7 @@ class _Checks:
         rows = self.sample()
         taus = np.array([_agreement(*self._compared(row, *entries(row))) for row in rows])
         taus = taus[~np.isnan(taus)]
-        if len(taus) and (tau := taus.mean()) < SIMILAR:
+        if len(taus) >= FEWEST_ROWS and (tau := taus.mean()) < SIMILAR:
             warn_user(
                 f"{self.name} looks like similarities: in its rows the values fall as the "
                 f"distances in X grow (Kendall's tau is {tau:.2f} on average over {len(taus)} "
@@ -310,7 +311,7 @@ def _from_lists(index: NDArray[Any], distance: NDArray[Any] | None, check: _Chec
             f"has the distance {distance[row, column + 1]} after {distance[row, column]}. "
             "They must ascend: sort each row by distance, and its indices with it.",
         )
-    known = np.isfinite(distance)
+    known = np.isfinite(distance) & (index >= 0)  # FAISS pads with -1, at 3e38
     check.order(lambda row: (index[row, known[row]], distance[row, known[row]]))
     return _nearest(index, distance, check.k)
 

@@ -218,6 +218,8 @@ def number(name: str, value: Any) -> float:
             f"differentiated with respect to {name}. Give {name}.item(), and choose among values "
             "by what comes out"
         )
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a number")
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -36,6 +36,7 @@ import copy
 import itertools
 import math
 import operator
+import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
@@ -47,12 +48,12 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
-from lle_gpu.arrays import as_points, check_sizes, to_host
+from lle_gpu.arrays import Number, as_points, check_sizes, to_host
 from lle_gpu.constraints import Constraints
 from lle_gpu.exceptions import DisconnectedGraphWarning, MemoryLimitError, warn_user
 from lle_gpu.kinds import output_kind, wrap
@@ -80,16 +81,16 @@ GRAM_BYTES, ROWS = 1 << 27, 4096
 OF_THE_FIT = ("history_", "n_iter_", "least_loss_", "feature_names_in_", "_labels_in")
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "encoder": [None, nn.Module],
-    "n_components": [Interval(Integral, 1, None, closed="left")],
-    "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-    "reg": [Interval(Real, 0, None, closed="neither")],
+    "n_components": [Number(Integral, 1, None, closed="left")],
+    "n_neighbors": [Number(Integral, 1, None, closed="left")],
+    "reg": [Number(Real, 0, None, closed="neither")],
     "weights_method": [StrOptions(set(METHODS))],
     "init": [StrOptions({"exact", "random"})],
     "hidden": [list, tuple],
-    "batch_size": [Interval(Integral, 2, None, closed="left")],
-    "max_epochs": [Interval(Integral, 1, None, closed="left")],
-    "lr": [Interval(Real, 0, None, closed="neither")],
-    "tol": [Interval(Real, 0, 1, closed="left")],
+    "batch_size": [Number(Integral, 2, None, closed="left")],
+    "max_epochs": [Number(Integral, 1, None, closed="left")],
+    "lr": [Number(Real, 0, None, closed="neither")],
+    "tol": [Number(Real, 0, 1, closed="left")],
     "random_state": ["random_state"],
     "device": [None, str, torch.device],
     "verbose": ["verbose"],
@@ -597,18 +598,29 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         own = np.arange(len(near))[:, None]
         rows = np.concatenate([np.ones_like(own), -w.double().numpy()], axis=1)
         try:
-            vectors, spectrum = bottom_vectors(
-                Constraints(np.concatenate([own, near], axis=1), rows[:, None, :]),
-                self.n_components,
-                square=True,
-                classes=closed_classes(near),
-                random_state=seed,
-            )
+            with warnings.catch_warnings():
+                # Whose advice is about parameters that are not this class's.
+                warnings.filterwarnings("ignore", "The bottom vectors", ConvergenceWarning)
+                vectors, spectrum = bottom_vectors(
+                    Constraints(np.concatenate([own, near], axis=1), rows[:, None, :]),
+                    self.n_components,
+                    square=True,
+                    classes=closed_classes(near),
+                    random_state=seed,
+                )
         except MemoryError as error:
             raise MemoryLimitError(
                 f"init='exact' starts from the exact embedding, and that of {len(near)} points does"
                 f" not fit in memory: {error}. Use init='random'."
             ) from error
+        if not spectrum.converged:
+            warn_user(
+                "init='exact': the exact embedding has not converged (largest residual "
+                f"{spectrum.residuals.max():.1e}), and least_loss_ may be larger than the least "
+                "there is. Training begins with it all the same. Try another n_neighbors or a "
+                "larger reg, or init='random'.",
+                ConvergenceWarning,
+            )
         return vectors * math.sqrt(len(near)), spectrum.error
 
     def _train(

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from lle_gpu import (  # noqa: E402
     LocallyLinearEmbedding,
     MemoryLimitError,
 )
+from lle_gpu.exceptions import warn_user  # noqa: E402
 from lle_gpu.metrics import affine_residual  # noqa: E402
 from lle_gpu.torch import (  # noqa: E402
     NeighborhoodBatchSampler,
@@ -35,6 +37,7 @@ from lle_gpu.torch import (  # noqa: E402
     barycentric_weights,
     knn,
     local_neighbors,
+    parametric,
 )
 from lle_gpu.torch.parametric import Standardize, whitened_residual  # noqa: E402
 
@@ -481,6 +484,8 @@ def test_a_second_fit_forgets_the_first():
         ({"init": "pca"}, sheet(), "'init' parameter"),
         ({"device": "foo"}, sheet(), "device='foo' must be 'auto', 'cpu', 'gpu', 'cuda', None"),
         ({"weights_method": "other"}, sheet(), "'weights_method' parameter"),
+        ({"n_components": True}, sheet(), "'n_components' parameter"),
+        ({"reg": True}, sheet(), "'reg' parameter"),
     ],
 )
 def test_what_is_refused(options, X, message):
@@ -505,6 +510,21 @@ def test_more_that_is_refused(fitted):
         dead = nn.Linear(3, 2)
         nn.init.zeros_(dead.weight)
         small(encoder=dead).fit(sheet())
+
+
+def test_an_exact_embedding_that_has_not_converged(monkeypatch):
+    """Is told in this class's words: it has no eigen_solver."""
+    solved = parametric.bottom_vectors
+
+    def unsure(*arguments, **options):
+        vectors, spectrum = solved(*arguments, **options)
+        warn_user("The bottom vectors have not converged. eigen_solver=", ConvergenceWarning)
+        return vectors, replace(spectrum, converged=False)
+
+    monkeypatch.setattr(parametric, "bottom_vectors", unsure)
+    with pytest.warns(ConvergenceWarning, match="exact embedding has not.*init='random'") as caught:
+        small(max_epochs=3).fit(sheet())
+    assert not any("eigen_solver" in str(each.message) for each in caught)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
