@@ -234,9 +234,15 @@ BOUND = r"""
 constexpr int WARPS = 2;
 template <class T, int P>
 __global__ void __launch_bounds__(32 * WARPS, P == 13 || P < 8 ? 4 : 8)  // (registers)
-template_bound(T* x) { *x = blockDim.x * blockDim.y; }
-__global__ void __launch_bounds__(96) bound(int* x) { *x = blockDim.x * blockDim.y; }
-__global__ void unbound(int* x) { *x = blockDim.x * blockDim.y; }
+template_bound(T* x) {
+  if (threadIdx.x + threadIdx.y == 0) *x = blockDim.x * blockDim.y;
+}
+__global__ void __launch_bounds__(96) bound(int* x) {
+  if (threadIdx.x + threadIdx.y == 0) *x = blockDim.x * blockDim.y;
+}
+__global__ void unbound(int* x) {
+  if (threadIdx.x + threadIdx.y == 0) *x = blockDim.x * blockDim.y;
+}
 // __launch_bounds__(7) of nothing
 """
 
