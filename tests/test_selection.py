@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 from scipy.sparse import csr_array
-from sklearn.datasets import load_digits, make_swiss_roll
+from sklearn.datasets import load_digits, make_blobs, make_swiss_roll
 from sklearn.exceptions import ConvergenceWarning
 
 import lle_gpu
@@ -394,6 +394,16 @@ class TestSelectNNeighbors:
         with pytest.raises(DisconnectedGraphError, match=r"tried 6\. .*2 closed classes"):
             select_n_neighbors(X, candidates=[6], disconnected="raise", device="cpu")
 
+    @pytest.mark.parametrize("disconnected", ["warn", "bridge"])
+    def test_what_is_asked_for_is_not_advised(self, disconnected):
+        """F of a flat sheet has null vectors beside the constant, bridged or not."""
+        X = np.random.default_rng(0).uniform(size=(200, 2))
+        found = select_n_neighbors(
+            X, method="ltsa", candidates=[12], disconnected=disconnected, device="cpu"
+        )
+        (said,) = [text for text in found.warnings if "null vectors" in text]
+        assert ("or disconnected='bridge'" in said) == (disconnected == "warn")
+
     def test_pieces_that_are_mended_do_not_order_the_search(self, monkeypatch):
         """The largest number, the dearest, is tried first only where pieces stay."""
         asked = []
@@ -580,6 +590,103 @@ class TestIntrinsicDimension:
             for X in sound:
                 for method in ("mle", "twonn", "lle"):
                     intrinsic_dimension(X, method=method, device="cpu")
+
+    def test_far_neighbours_are_no_proof_of_noise(self):
+        """25 of 30 points are most of them: that they see one dimension tells nothing."""
+        rng = np.random.default_rng(0)
+        X = np.c_[rng.uniform(size=30), np.zeros((30, 49))] + rng.normal(size=(30, 50)) / 70
+        with pytest.warns(UserWarning, match="too many for 30 points"):
+            found = intrinsic_dimension(X, device="cpu")
+        assert found.dimension == found.table["dimension"][0] > 2 * found.table["dimension"][-1]
+
+    @pytest.mark.parametrize(
+        ("kind", "d"), [("pixels", 2), ("hexagons", 2), ("cells", 3), ("rounded", 2)]
+    )
+    def test_regularly_spaced_points_are_no_noise(self, kind, d):
+        """More dimensions than columns: the nearest neighbours tell nothing, but wider ones do."""
+        i, j = np.indices((20, 20)).reshape(2, -1)
+        X = {
+            "pixels": np.c_[i, j, np.sin(np.arange(400) / 60)],
+            "hexagons": np.c_[i + 0.5 * (j % 2), j * np.sqrt(0.75)],
+            "cells": np.indices((10, 10, 10)).reshape(3, -1).T,
+            "rounded": np.round(make_swiss_roll(2000, random_state=0)[0]),
+        }[kind]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = intrinsic_dimension(X, device="cpu")
+        assert found.recommended == d
+        assert found.table["dimension"][0] > X.shape[1] + 1
+        assert "regularly spaced" in found.reason
+
+    def test_regular_as_far_as_it_looks(self):
+        X = np.indices((8, 8, 8)).reshape(3, -1).T
+        with pytest.warns(UserWarning, match="regularly spaced: even 13 .* in 3 columns"):
+            found = intrinsic_dimension(X, n_neighbors=13, device="cpu")
+        assert found.recommended == 3
+
+    @pytest.mark.parametrize("kind", ["line", "sine", "helix"])
+    def test_regular_curves_have_no_two_nearest(self, kind):
+        t = np.linspace(0, 6, 300)
+        X = {
+            "line": np.c_[t, 2 * t],
+            "sine": np.c_[t, np.sin(t)],
+            "helix": np.c_[np.cos(t), np.sin(t), t / 5],
+        }[kind]
+        with pytest.warns(UserWarning, match="regularly spaced, .* Use method='mle'"):
+            found = intrinsic_dimension(X, method="twonn", device="cpu")
+        assert found.recommended == found.dimension == X.shape[1]
+        assert intrinsic_dimension(X, method="mle", device="cpu").recommended == 1
+
+    def test_chance_is_not_called_regular(self):
+        """Few points see more dimensions than columns, too."""
+        beyond = []
+        for seed in range(12):
+            X = np.random.default_rng(seed).uniform(size=(14, 1 + seed % 3))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                both = [intrinsic_dimension(X, method=m, device="cpu") for m in ("mle", "twonn")]
+            assert not any("regular" in f"{found.reason} {found.warnings}" for found in both[1:])
+            assert "regularly spaced" not in both[0].reason
+            beyond += [found for found in both if found.dimension > X.shape[1] + 1]
+        assert beyond
+
+    def test_other_metrics_may_see_more_than_the_columns(self):
+        X = np.random.default_rng(0).uniform(size=(300, 2))
+        found = intrinsic_dimension(
+            X, method="twonn", metric=lambda a, b: np.linalg.norm(a - b) ** 0.25, device="cpu"
+        )
+        assert found.dimension > 6 and not found.warnings
+
+    @pytest.mark.parametrize(
+        ("limit", "is_taken", "is_warned"),
+        [(0.0, False, True), (0.3, False, True), ("half", True, True), ("same", True, False),
+         ("thrice", False, True)],
+    )  # fmt: skip
+    def test_where_the_limit_is_taken(self, limit, is_taken, is_warned, monkeypatch):
+        X = np.random.default_rng(0).normal(size=(600, 8))
+        few = intrinsic_dimension(X, device="cpu").table["dimension"][0]
+        limit = {"half": few / 2, "same": few, "thrice": 3 * few}.get(limit, limit)
+        monkeypatch.setattr(dimension, "_followed", lambda *given: limit)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = intrinsic_dimension(X, device="cpu")
+        assert found.dimension == (limit if is_taken else few)
+        assert ("in the limit" in found.reason) == is_taken
+        assert any("is far from what" in str(one.message) for one in caught) == is_warned
+
+    @pytest.mark.parametrize("kind", ["normal", "blobs"])
+    def test_many_dimensions_are_not_far_from_their_limit(self, kind):
+        """Where little is near, four neighbours fall short, and the limit is what is right."""
+        X = (
+            np.random.default_rng(1).normal(size=(500, 10))
+            if kind == "normal"
+            else make_blobs(1000, 10, centers=5, random_state=0)[0]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = intrinsic_dimension(X, device="cpu")
+        assert "in the limit" in found.reason
+        assert abs(found.dimension - 10) < 1.5
 
     @pytest.mark.parametrize("d", [1, 2, 3, 5, 8])
     def test_spheres(self, d):

@@ -30,7 +30,8 @@ density and boundaries change that. So the density, to their first orders, is ta
 n points of d dimensions have their k nearest at about (k/n)^(1/d) of the data's own width. Where
 that is most of it, nothing is near: "mle" and "twonn" fall short, and the limit, an extrapolation,
 can be anything from 0 to several times d. Then, and where it is far above m_4, m_4 stands as it
-is; and m_k where that is less than half of m_4, which then is the dimension of noise.
+is; and m_k where that is less than half of m_4, which then is the dimension of noise. Where m_4 is
+more than the columns can have, the points are regularly spaced, and m_k is taken.
 
 **Two nearest neighbours** ("twonn"). mu = T_2 / T_1 has the distribution function 1 - mu^(-d), and
 d is the slope through the origin of -log(1 - F(mu)) against log mu, without the largest tenth. The
@@ -97,13 +98,16 @@ NODES, NEWTON = 2000, 50
 # The share of the ratios, the smallest, that the line is fitted to.
 KEPT = 0.9
 # How far the limit may lie from what the fewest neighbours give, in dimensions and as a share.
-AGREED, AGREED_SHARE = 1.0, 0.25
+AGREED, AGREED_SHARE = 1.0, 0.35
 # The most neighbours see less than this share of the dimensions that the fewest see: noise. On a
 # manifold alone bends, density and boundaries take away a quarter.
 NOISY = 0.5
 # Neighbours that are so far, in units of the data's width, are not near: four are, where they see
 # 12 dimensions with 500 points, or 21 with 20,000.
 NOT_NEAR = 2 / 3
+# More dimensions than the columns, by more than one and this many standard errors of the nearest
+# neighbours' estimate: regular spacing. By other metrics than the Euclidean it can be that anyway.
+STANDARD_ERRORS = 5.0
 # Points that are left in the thinnest sample.
 THINNEST = 100
 # Neighbourhoods whose principal directions are looked at; draws from a ball.
@@ -156,7 +160,8 @@ def intrinsic_dimension(
     method : {"mle", "twonn", "lle"}, default="mle"
         - "mle": by distances to the nearest neighbours, up to ``n_neighbors`` of them, followed to
           neighbourhoods of radius 0; twice as many are searched for. Where that cannot be
-          trusted it is what four neighbours give, or, where these see noise, ``n_neighbors``.
+          trusted it is what four neighbours give, or, where these see noise or regular spacing,
+          ``n_neighbors``.
         - "twonn": by the distances to the two nearest alone; sees noise before it sees the data.
         - "lle": by the principal directions of neighbourhoods of ``n_neighbors``; a whole number,
           up to ``n_neighbors`` and 31.
@@ -183,8 +188,8 @@ def intrinsic_dimension(
     Warns
     -----
     UserWarning
-        If the points are too few for so many dimensions, or too noisy, and the estimate is not to
-        be relied on; ``warnings`` has the same text.
+        If the points are too few for so many dimensions, too noisy, or too regularly spaced, and
+        the estimate is not to be relied on; ``warnings`` has the same text.
 
     Examples
     --------
@@ -226,11 +231,12 @@ def intrinsic_dimension(
         if method == "lle":
             return _by_pieces(to_host(points), index, n_jobs)
         n_features = points.shape[1]
+        bound = n_features if metric == "euclidean" else np.inf
         if method == "mle":
             X = to_host(points) if metric == "euclidean" else None
-            return _by_likelihood(X, distance, index, k, n_features, n_jobs)
+            return _by_likelihood(X, distance, index, k, n_features, bound, n_jobs)
         rows = backend.rows_of(there)
-        return _by_two(distance, n_features, lambda part: search(rows[part], backend, 2)[0])
+        return _by_two(distance, n_features, bound, lambda part: search(rows[part], backend, 2)[0])
 
     with watch(verbose, callbacks):
         with on_device(points):
@@ -242,11 +248,18 @@ def intrinsic_dimension(
 
 
 def _by_likelihood(
-    X: Any, distance: Float, index: Index, k: int, n_features: int, n_jobs: int | None
+    X: Any,
+    distance: Float,
+    index: Index,
+    k: int,
+    n_features: int,
+    bound: float,
+    n_jobs: int | None,
 ) -> DimensionEstimate:
     """Levina and Bickel's estimate for several k, and the limit for small neighbourhoods.
 
     ``X`` is None where distances are not those of its rows: then boundaries are not looked for.
+    ``bound`` is how many dimensions there can be.
     """
     logs, warned = _logarithms(distance)
     before = np.cumsum(logs, axis=1)
@@ -256,12 +269,21 @@ def _by_likelihood(
     m, radius = 1.0 / inverse, np.exp([logs[:, j - 1].mean() for j in ks])
     n, few, many = len(logs), float(m[0]), float(m[-1])
     value, how, doubts = few, f"of which {ks[0]} are taken", _too_many(few, int(ks[0]), n)
-    if many < NOISY * few and _reach(many, k, n) <= NOT_NEAR:
+    if _is_regular(few, bound, n):
+        value, how = many, f"of which {k} are taken"
+        how += ": the points are regularly spaced, and the nearest alone tell nothing"
+        doubts = _too_many(many, int(ks[0]), n)
+        if _is_regular(many, bound, n):
+            doubts = [
+                f"the points are regularly spaced: even {k} neighbours see {many:.3g} dimensions "
+                f"in {n_features} columns. A larger n_neighbors, or method='lle', may tell"
+            ]
+    elif many < NOISY * few and _reach(many, k, n) <= NOT_NEAR:
         value, how = many, f"of which {k} are taken"
         doubts = [
             f"{ks[0]} neighbours see {few:.1f} dimensions and {k} only {many:.1f}: noise, or "
-            "groups of a few points, are as wide as these are far. A larger n_neighbors may see "
-            "past them"
+            "groups of a few points, are as wide as these are far, or the points are regularly "
+            "spaced. A larger n_neighbors may see past that"
         ]
     elif not doubts:
         limit = _followed(X, distance, index, logs, k, n_jobs)
@@ -410,8 +432,11 @@ def _lack_of_half_space(d: float, wider: float) -> float:
     return float((d + 1) ** 2 * missing / trapezoid(rank * e**2 * (M - e**2) * d, height))
 
 
-def _by_two(distance: Float, n_features: int, search: Any) -> DimensionEstimate:
-    """Facco and others' estimate on all points, and on halves, quarters ... of them."""
+def _by_two(distance: Float, n_features: int, bound: float, search: Any) -> DimensionEstimate:
+    """Facco and others' estimate on all points, and on halves, quarters ... of them.
+
+    ``bound`` is how many dimensions there can be.
+    """
     n = len(distance)
     order = np.random.default_rng(SEED).permutation(n)
     sizes, values, radii, warned = [], [], [], []
@@ -434,9 +459,16 @@ def _by_two(distance: Float, n_features: int, search: Any) -> DimensionEstimate:
         "dimension": np.array(values[::-1]),
         "radius": np.array(radii[::-1]),
     }
-    doubts = _too_many(values[0], 2, n)
+    value, doubts = values[0], _too_many(values[0], 2, n)
     reason = "by the ratios of the two nearest distances"
-    return _estimate(values[0], reason, table, warned, doubts, n_features)
+    if _is_regular(value, bound, int((distance[:, 0] > 0).sum())):
+        doubts = [
+            f"the points are regularly spaced, and their two nearest neighbours at almost one "
+            f"distance, as in {value:.3g} dimensions, though X has {n_features} columns. Use "
+            "method='mle'"
+        ]
+        value, reason = float(n_features), f"as many as X has columns; {reason} there are more"
+    return _estimate(value, reason, table, warned, doubts, n_features)
 
 
 def _by_pieces(X: Any, index: Index, n_jobs: int | None) -> DimensionEstimate:
@@ -513,6 +545,11 @@ def _check_spread(values: Float) -> None:
             "all points have their neighbours at one distance (a regular grid?), from which no "
             "dimension follows. Use method='lle'."
         )
+
+
+def _is_regular(d: float, bound: float, n: int) -> bool:
+    """Whether n points' nearest neighbours see more than ``bound`` dimensions, not by chance."""
+    return d > bound * (1 + STANDARD_ERRORS / np.sqrt(n)) + 1
 
 
 def _reach(d: float, k: int, n: int) -> float:
