@@ -35,6 +35,7 @@ from lle_gpu.files import (
     WRITERS,
     Selection,
     Table,
+    check_names,
     check_writable,
     extension,
     read_table,
@@ -278,7 +279,7 @@ def _add_selection(group: Any, default: str) -> None:
         help="name or number of the column that holds the rows' names: not embedded, but written "
         "first, as it stands, to all outputs but .npy; default: the index that pandas or R wrote "
         "(in text files a first column without a name, of text or integers), unless it only "
-        "counts the rows from 0",
+        "counts the rows from 0, or is several columns",
     )
     columns = group.add_mutually_exclusive_group()
     columns.add_argument(
@@ -358,6 +359,8 @@ def _embed(arguments: argparse.Namespace) -> None:
             f"method {lle.method}, n_neighbors {n_neighbors}{reason}, n_components "
             f"{lle.n_components}{_changed(lle)}; {effective_jobs(lle.n_jobs)} threads",
         )
+        if output is not None:
+            check_names(output, lle.n_components, source.table)
         Y = lle.fit_transform(X)
         if source.table.columns is not None:
             # As if X had been a data frame with these columns.
@@ -622,6 +625,7 @@ def _transform(arguments: argparse.Namespace) -> None:
         X = table.X
         say("data", f"{source}: {X.shape[0]} x {X.shape[1]} {X.dtype}{_classes(table)}")
         _remark(say, table, output)
+        check_names(output, lle.n_components, table)
         if X.shape[1] != d:
             raise ValueError(
                 f"{source}: {X.shape[1]} columns are left, and the model was fitted to {d}. Choose "

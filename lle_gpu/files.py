@@ -31,6 +31,7 @@ __all__ = [
     "WRITERS",
     "Selection",
     "Table",
+    "check_names",
     "check_writable",
     "extension",
     "read_table",
@@ -71,7 +72,7 @@ class Table:
     ids : ndarray of shape (n,) or None
         The rows' names, as they stand in the file.
     id_name : str
-        Their column; "id" if it has no name.
+        Their column; "id" if it has no name, or "row" if the labels' is called that.
     """
 
     X: Array
@@ -194,6 +195,22 @@ def check_writable(path: Path) -> None:
         raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
+def check_names(path: Path, n_components: int, table: Table) -> None:
+    """Refuse, before anything long is computed, to give two columns of a file one name.
+
+    Raises
+    ------
+    ValueError
+        If the rows' names or the classes have the name of another column.
+    """
+    names = [] if extension(path) in (".npy", ".npz") else _header(n_components, table)
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"{path} would have the columns {', '.join(names)}, of which two have one name: rename "
+            "one in the input, or write to .npz, where they are arrays"
+        )
+
+
 def write_embedding(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
     """Write an embedding; the extension must be one of ``WRITERS``.
 
@@ -211,9 +228,18 @@ def _names(width: int, names: Sequence[str] | None) -> list[str]:
     return [str(j) for j in range(width)] if names is None else list(names)
 
 
-def _find(wanted: str, names: Sequence[str], path: Path, option: str) -> int:
-    """Position of a column, given by name or by number."""
-    found = [j for j, name in enumerate(names) if name == wanted]
+def _find(wanted: Sequence[str], names: Sequence[str], path: Path, option: str) -> list[int]:
+    """Positions of columns, given by name or by number."""
+    places: dict[str, list[int]] = {}
+    for j, name in enumerate(names):
+        places.setdefault(name, []).append(j)
+    return [_place(name, places, names, path, option) for name in wanted]
+
+
+def _place(
+    wanted: str, places: dict[str, list[int]], names: Sequence[str], path: Path, option: str
+) -> int:
+    found = places.get(wanted, [])
     if len(found) > 1:
         raise ValueError(
             f"{path}: {option}: {len(found)} columns are called {wanted!r}; use a "
@@ -243,17 +269,17 @@ def _select(
     """
     label = ids = None
     if selection.label is not None:
-        label = _find(selection.label, names, path, "--label-column")
+        (label,) = _find([selection.label], names, path, "--label-column")
     if selection.ids is not None:
-        ids = _find(selection.ids, names, path, "--id-column")
+        (ids,) = _find([selection.ids], names, path, "--id-column")
         if ids == label:
             raise ValueError(
                 f"{path}: --id-column and --label-column are the same column, {names[ids]!r}, "
                 "which is written once: leave one of them out"
             )
-    left_out = {_find(c, names, path, "--drop") for c in selection.drop or ()}
+    left_out = _find(selection.drop or (), names, path, "--drop")
     if selection.columns is not None:
-        chosen = [_find(c, names, path, "--columns") for c in selection.columns]
+        chosen = _find(selection.columns, names, path, "--columns")
     else:
         beside = {*left_out, *index, label, ids}
         chosen = [j for j in range(len(names)) if j not in beside]
@@ -262,6 +288,16 @@ def _select(
     if ids is None and len(index) == 1 and index[0] not in {*left_out, *chosen, label}:
         ids = index[0]
     return chosen, label, ids
+
+
+def _index_left_out(which: str, index: Sequence[int]) -> str:
+    more = f": it is {len(index)} columns, and --id-column takes one" if len(index) > 1 else ""
+    return f"the index {which} is left out{more}"
+
+
+def _id_name(name: str, table: Table) -> str:
+    """What to call the column of the rows' names, beside that of the classes."""
+    return name or ("row" if table.labels is not None and table.label_name == "id" else "id")
 
 
 def _once(names: Sequence[str]) -> tuple[str, ...] | None:
@@ -348,7 +384,11 @@ def _read_npz(path: Path, selection: Selection) -> Table:
         raise ValueError(f"{path}: this is an .npy file; rename it")
     arrays: dict[str, Array] = {}
     remarks = []
-    if selection.key is None and set(archive.files) >= SPARSE_KEYS:
+    if (
+        selection.key is None
+        and DATA_KEY not in archive.files
+        and set(archive.files) >= SPARSE_KEYS
+    ):
         archive.close()
         return _read_sparse(path, selection)
     with archive:
@@ -384,7 +424,7 @@ def _read_npz(path: Path, selection: Selection) -> Table:
 def _read_sparse(path: Path, selection: Selection) -> Table:
     try:
         X = load_npz(path)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
         raise ValueError(
             f"{path}: it has the names of a sparse matrix's parts (scipy.sparse.save_npz), and is "
             f"none that can be read ({error}). Choose one of its arrays with --key"
@@ -430,6 +470,8 @@ def _read_text(path: Path, selection: Selection) -> Table:
         return _read_lines(path, selection)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a table in text ({error})") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not compressed by gzip, or damaged ({error})") from error
 
@@ -446,6 +488,9 @@ def _read_lines(path: Path, selection: Selection) -> Table:
     else:
         rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     header = _has_header(rows) if selection.header is None else selection.header
+    short = header and _names_no_index(rows)
+    if short:
+        rows[0] = ["", *rows[0]]
     names = _names(len(rows[0]), [name.lstrip("# ") for name in rows[0]] if header else None)
     body = rows[1:] if header else rows
     if not body:
@@ -457,14 +502,19 @@ def _read_lines(path: Path, selection: Selection) -> Table:
     remarks = [
         f"delimiter {'white space' if delimiter is None else repr(delimiter)}, "
         + ("a header line" if header else "no header line")
+        + ", which has no name for the first column" * short
     ]
-    chosen, label, ids = _select(names, selection, path, [0] if _has_index(names, body) else [])
-    if ids is not None and selection.ids is None:
-        if all(row[0] == str(i) for i, row in enumerate(body)):
-            ids = None
-            remarks.append("the first column has no name and counts the rows: it is left out")
-        else:
-            remarks.append("the first column has no name: it is taken for the rows' names")
+    index, fractions = _index(names, body)
+    chosen, label, ids = _select(names, selection, path, index)
+    if selection.columns is None:
+        remarks += [
+            f"column {j} has no name and fractions: it is embedded; "
+            f"{_option('--drop', names, [j])} leaves it out"
+            for j in fractions
+            if j in chosen
+        ]
+    if len(index) > 1 and set(index) - {*chosen, label, ids}:
+        remarks.append(_index_left_out("of columns without names", index))
     text = [j for j in chosen if not any(layout.is_number(row[j], j) for row in body)]
     if text:
         example = body[0][text[0]]
@@ -478,16 +528,24 @@ def _read_lines(path: Path, selection: Selection) -> Table:
         rounded = next(filter(_is_rounded, fields), None)
         if rounded is not None:
             _refuse_rounded(path, names, chosen[i], f"such as {rounded}")
-    table = Table(X, remarks=tuple(remarks))
+    table = Table(X)
     if header:
         table = replace(table, columns=_once([names[j] for j in chosen]))
     if label is not None:
         labels = _as_labels(layout.load([label], str)[:, 0])
         table = replace(table, labels=labels, label_name=names[label] if header else "label")
     if ids is not None:
-        name = (header and names[ids]) or "id"
-        table = replace(table, ids=layout.load([ids], str)[:, 0], id_name=name)
-    return table
+        values = layout.load([ids], str)[:, 0]
+        name = _id_name(names[ids] if header else "", table)
+        table = replace(table, ids=values, id_name=name)
+        if selection.ids is None:
+            what = f"column {ids} has no name" if ids else "the first column has no name"
+            if np.array_equal(np.char.strip(values), np.arange(len(values)).astype(str)):
+                table = replace(table, ids=None)
+                remarks.append(f"{what} and counts the rows: it is left out")
+            else:
+                remarks.append(f"{what}: it is taken for the rows' names")
+    return replace(table, remarks=tuple(remarks))
 
 
 @dataclass(frozen=True)
@@ -550,12 +608,25 @@ class _Layout:
 
 def _delimiter(lines: Sequence[str]) -> str | None:
     """The delimiter that splits all of the first lines alike; None: white space."""
-    for delimiter in DELIMITERS:
-        widths = {len(row) for row in csv.reader(lines, delimiter=delimiter)}
-        if len(widths) == 1 and widths.pop() > 1:
-            return delimiter
+    # Others would leave long lines in one field, which csv may find too large.
+    possible = [delimiter for delimiter in DELIMITERS if delimiter in lines[0]]
+    for more in (0, 1):  # the rows' names, which R writes under no name
+        for delimiter in possible:
+            first, *others = (len(row) for row in csv.reader(lines, delimiter=delimiter))
+            if first > 1 and {*others} <= {first + more}:
+                return delimiter
     # None fits all lines: take what occurs in the first, so that the odd line can be reported.
-    return next((d for d in DELIMITERS if d in lines[0]), None)
+    return next(iter(possible), None)
+
+
+def _names_no_index(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a header is R's: one field shorter than all rows, for the rows' names have no name.
+
+    Rows that end in an empty field are longer for another reason: a delimiter at their end.
+    """
+    first, *body = rows
+    widths = {len(row) for row in body}
+    return widths == {len(first) + 1} and any(row[-1].strip() for row in body)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
@@ -591,10 +662,16 @@ def _boolean_columns(body: Sequence[Sequence[str]]) -> set[int]:
     }
 
 
-def _has_index(names: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
-    """Whether the first column is an index of pandas' or R's: without a name, and no fractions."""
-    fractions = any(_is_number(row[0]) and not _is_integer(row[0]) for row in body)
-    return len(names) > 1 and names[0] == "" and not fractions
+def _index(names: Sequence[str], body: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """The first columns, if they have no names: those of pandas' or R's index, and of fractions.
+
+    Where no column has a name, none stands out.
+    """
+    nameless = range(next((j for j, name in enumerate(names) if name), 0))
+    fractions = [
+        j for j in nameless if any(_is_number(row[j]) and not _is_integer(row[j]) for row in body)
+    ]
+    return [j for j in nameless if j not in fractions], fractions
 
 
 def _is_number(field: str) -> bool:
@@ -692,13 +769,12 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
         if selection.ids is None and _counts(values):
             ids = None
         else:
-            name = "id" if names[ids].startswith(UNNAMED_INDEX) else names[ids]
+            name = _id_name("" if names[ids].startswith(UNNAMED_INDEX) else names[ids], table)
             table = replace(table, ids=values, id_name=name)
     if ids is not None and ids in index:
         return replace(table, remarks=("the index that pandas wrote is taken for the rows' names",))
     if set(index) - {*chosen, label}:
-        more = f": it is {len(index)} columns, and --id-column takes one" if len(index) > 1 else ""
-        return replace(table, remarks=(f"the index that pandas wrote is left out{more}",))
+        return replace(table, remarks=(_index_left_out("that pandas wrote", index),))
     return table
 
 
@@ -710,8 +786,8 @@ def _counts(values: Array) -> bool:
 # Writing
 
 
-def _header(Y: Array, table: Table) -> list[str]:
-    names = [f"lle{j}" for j in range(Y.shape[1])]
+def _header(n_components: int, table: Table) -> list[str]:
+    names = [f"lle{j}" for j in range(n_components)]
     first = [] if table.ids is None else [table.id_name]
     return [*first, *names, *([] if table.labels is None else [table.label_name])]
 
@@ -739,7 +815,7 @@ def _write_csv(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> None:
     delimiter = "\t" if extension(path).startswith(".tsv") else ","
     with _open(path, "w") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(_header(Y, table))
+        writer.writerow(_header(Y.shape[1], table))
         for low in range(0, len(Y), 10_000):
             # Text is as short as brings back the same bits, also in float32.
             columns = [values for values in (table.ids, Y, table.labels) if values is not None]
@@ -756,7 +832,7 @@ def _write_parquet(path: Path, Y: Array, spectrum: Spectrum, table: Table) -> No
         *np.ascontiguousarray(Y.T),
         *([] if table.labels is None else [table.labels]),
     ]
-    parquet.write_table(pyarrow.table(columns, names=_header(Y, table)), path)
+    parquet.write_table(pyarrow.table(columns, names=_header(Y.shape[1], table)), path)
 
 
 READERS: dict[str, Callable[[Path, Selection], Table]] = {

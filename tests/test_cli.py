@@ -21,7 +21,7 @@ import scipy.sparse
 from matplotlib.image import imread
 
 import lle_gpu
-from lle_gpu import LocallyLinearEmbedding, cli
+from lle_gpu import LocallyLinearEmbedding, cli, files
 from lle_gpu.datasets import load
 from lle_gpu.progress import ProgressBar, advance, note, report_to, stage
 
@@ -1050,10 +1050,100 @@ class TestIds:
     def test_a_first_column_of_fractions_is_data(self, embed):
         X = roll_points(60)
         write_csv("in.csv", X, header=("", "y", "z"))
-        embed("in.csv", "-o", "out.csv")
+        out, _ = embed("in.csv", "-o", "out.csv")
+        told = "column 0 has no name and fractions: it is embedded; --drop 0 leaves it out"
+        assert told in out
         header, rows = rows_of("out.csv")
         assert header == ["lle0", "lle1"]
         assert np.array_equal(np.array(rows, dtype=float), expected(X).embedding_)
+        for arguments in (["--drop", "0"], ["--columns", "0,y"]):
+            assert told not in embed("in.csv", *arguments, "-o", "out.csv")[0]
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_a_count_that_stops_far_below(self, embed, suffix):
+        X = roll_points()
+        frame = frame_of(X).drop(index=range(150, 161))
+        save_frame(frame, f"in{suffix}")
+        out, _ = embed(f"in{suffix}", "-o", "out.csv")
+        assert "is taken for the rows' names" in out
+        assert "left out" not in out
+        assert [int(row[0]) for row in rows_of("out.csv")[1]] == frame.index.tolist()
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_a_count_that_is_asked_for(self, embed, suffix):
+        frame = frame_of(roll_points(60)).assign(n=range(60))
+        save_frame(frame, f"in{suffix}", index=False)
+        embed(f"in{suffix}", "--id-column", "n", "-o", "out.csv")
+        header, rows = rows_of("out.csv")
+        assert header == ["n", "lle0", "lle1"]
+        assert [int(row[0]) for row in rows] == list(range(60))
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_an_index_that_is_embedded(self, embed, suffix):
+        frame = frame_of(roll_points(60)).set_index(pd.Index([3 * i % 60 for i in range(60)]))
+        save_frame(frame, f"in{suffix}", index=True)
+        embed(f"in{suffix}", "--columns", "0,x,y" if suffix == ".csv" else "3,x,y", "-o", "o.csv")
+        header, rows = rows_of("o.csv")
+        assert header == ["lle0", "lle1"]
+        X = np.column_stack([frame.index, frame[["x", "y"]]])
+        assert np.array_equal(np.array(rows, dtype=float), expected(X).embedding_)
+
+    def test_names_that_are_taken(self, embed, refuse):
+        X = roll_points(60)
+        frame = frame_of(X).assign(id=["a", "b"] * 30, lle0=range(60))
+        frame.index = pd.Index(self.barcodes[:60])
+        for source in ("in.csv", "in.parquet"):
+            save_frame(frame, source)
+            embed(source, "--label-column", "id", "--drop", "lle0", "-o", "out.csv")
+            assert rows_of("out.csv")[0] == ["row", "lle0", "lle1", "id"]
+        embed("in.csv", "--id-column", "lle0", "--drop", ",id", "-o", "out.npz")
+        for option, other in (("--id-column", "id"), ("--label-column", "id")):
+            message = refuse("in.csv", option, "lle0", "--drop", other, "-o", "out.csv")
+            assert message.startswith("out.csv would have the columns ")
+            assert "rename one in the input" in message
+
+    @pytest.mark.parametrize("levels", [(["a", "b"], range(30)), (range(2), range(30))])
+    def test_an_index_of_two_columns_without_names(self, embed, levels):
+        X = roll_points(60)
+        frame = frame_of(X)
+        frame.index = pd.MultiIndex.from_product(levels)
+        for source in ("in.csv", "in.parquet"):
+            save_frame(frame, source)
+            out, _ = embed(source, "-o", "out.csv")
+            assert "it is 2 columns, and --id-column takes one" in out
+            header, rows = rows_of("out.csv")
+            assert header == ["lle0", "lle1"]
+            assert np.array_equal(np.array(rows, dtype=float), expected(X).embedding_)
+        embed("in.csv", "--id-column", "1", "-o", "out.csv")
+        assert [row[0] for row in rows_of("out.csv")[1]] == [str(i) for i in range(30)] * 2
+
+    @pytest.mark.parametrize("separator", ["\t", ",", ";", " "])
+    @pytest.mark.parametrize("names", ["xyz", ["0", "1", "2"]])
+    def test_a_header_of_r(self, embed, separator, names):
+        """write.table's, which has no field for the rows' names."""
+        X = roll_points(60)
+        lines = [separator.join([f"r{i}", *map(repr, row)]) for i, row in enumerate(X.tolist())]
+        Path("in.txt").write_text("\n".join([separator.join(names), *lines]))
+        out, _ = embed("in.txt", "-o", "out.csv")
+        assert "a header line, which has no name for the first column" in out
+        header, rows = rows_of("out.csv")
+        assert header == ["id", "lle0", "lle1"]
+        assert [row[0] for row in rows] == [f"r{i}" for i in range(60)]
+        Y = np.array([row[1:] for row in rows], dtype=float)
+        assert np.array_equal(Y, expected(X).embedding_)
+        embed("in.txt", "--columns", f"{names[2]},{names[0]}", "-o", "out.npy")
+        assert np.array_equal(np.load("out.npy"), expected(X[:, [2, 0]]).embedding_)
+
+    @pytest.mark.parametrize(
+        ("first", "row"),
+        [
+            ("x,y,z", "1.5,2.5,3.5,"),  # a delimiter at the end
+            ("1.5,2.5,3.5", "1.5,2.5,3.5,4.5"),  # no header
+        ],
+    )
+    def test_rows_that_are_longer_for_another_reason(self, refuse, first, row):
+        Path("in.csv").write_text("\n".join([first, *[row] * 60]))
+        assert "4 fields instead of 3" in refuse("in.csv")
 
     @pytest.mark.parametrize("arguments", [["--drop", "0"], ["--label-column", "0"]])
     def test_an_index_can_be_something_else(self, embed, arguments):
@@ -1123,6 +1213,45 @@ class TestIds:
         status, _, err = run("transform", "m.lle", "new.csv", "--id-column", "0")
         assert status == 2
         assert "no place for the rows' names" in err
+
+
+class TestWide:
+    """Tables of genes have tens of thousands of columns."""
+
+    names = tuple(f"gene{j}" for j in range(20_000))
+
+    def test_names_are_looked_up_once(self):
+        """All of the names, as of a model: no name is compared with all others."""
+        compared = 0
+
+        class Name(str):
+            def __eq__(self, other):
+                nonlocal compared
+                compared += 1
+                return str.__eq__(self, other)
+
+            __hash__ = str.__hash__
+
+        names = [Name(name) for name in self.names]
+        wanted = [Name(name) for name in reversed(self.names)]
+        chosen, *_ = files._select(names, files.Selection(columns=wanted), Path("wide.csv"))
+        assert chosen == list(range(len(names)))[::-1]
+        assert compared < 10 * len(names)
+
+    @pytest.mark.parametrize("delimiter", [",", "\t"])
+    def test_long_lines(self, delimiter):
+        """Those of more characters than Python's csv takes for one field."""
+        row = delimiter.join(["0.12345678"] * len(self.names))
+        assert len(row) > csv.field_size_limit()
+        Path("in.csv").write_text("\n".join([delimiter.join(self.names), row, row]))
+        table = files.read_table(Path("in.csv"), files.Selection())
+        assert table.columns == self.names
+        assert np.array_equal(table.X, np.full((2, len(self.names)), 0.12345678))
+
+    def test_one_long_field(self, refuse):
+        long = "x" * (csv.field_size_limit() + 1)
+        Path("in.csv").write_text(f"a,b\n{long},1\n")
+        assert refuse("in.csv").startswith("in.csv: not a table in text (field larger than")
 
 
 class TestSuggestions:
@@ -1270,6 +1399,13 @@ class TestSparse:
         scipy.sparse.save_npz("in.npz", points)
         assert f"the array has shape ({points.nnz},)" in refuse("in.npz", "--key", "data")
 
+    def test_an_array_x_goes_first(self, embed, points):
+        X = roll_points(60)
+        np.savez("in.npz", X=X, y=np.arange(60) % 2, format="tidy", shape=X.shape, data="roll")
+        out, _ = embed("in.npz", "-o", "out.npy")
+        assert "labels from 'y'" in out
+        assert np.array_equal(np.load("out.npy"), expected(X).embedding_)
+
     def test_refusing(self, refuse, points):
         broken = points.copy()
         broken.data[broken.indptr[7]] = np.nan
@@ -1281,6 +1417,9 @@ class TestSparse:
         parts = dict(np.load("long.npz"))
         np.savez("parts.npz", **{**parts, "format": np.array("strange")})
         assert re.search("parts.npz: .*none that can be read.*--key", refuse("parts.npz"))
+        for form in (3, "dok"):  # no name, and that of a kind that has no file
+            np.savez("parts.npz", **{**parts, "format": np.array(form)})
+            assert re.search("parts.npz: .*none that can be read.*--key", refuse("parts.npz"))
         outside = parts["indices"].copy()
         outside[0] = 99
         np.savez("outside.npz", **{**parts, "indices": outside})
