@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from lle_gpu import LocallyLinearEmbedding
 from lle_gpu.datasets import DATASETS, load, make_branching_trajectory
 
 MANIFOLDS = ("swiss-roll", "swiss-hole", "s-curve")
@@ -139,6 +140,25 @@ class TestBranchingTrajectory:
         assert np.abs((thick.X - bare.X)[:50] @ bare.X.T).max() < 1e-12  # across all curves
         noisy = make_branching_trajectory(4000, thickness=0, noise=0.1)
         assert (noisy.X - bare.X).std(axis=0) == pytest.approx(0.1, rel=0.1)
+
+    @pytest.mark.parametrize("method", ["standard", "modified", "hessian", "ltsa"])
+    def test_forks_take_a_component_each(self, method):
+        """As docs/single_cell.md says: by the standard method; the others take more of them."""
+        tree = load("branching")
+        Y = LocallyLinearEmbedding(n_neighbors=20, n_components=4, method=method).fit_transform(
+            tree.X
+        )
+        Y /= Y.std(axis=0)
+
+        def apart(a, b, coordinates):
+            a, b = (Y[tree.labels == branch, :][:, coordinates].mean(axis=0) for branch in (a, b))
+            return np.abs(a - b).max()
+
+        # The first two coordinates draw the first fork and tell none of the others; those do.
+        assert apart(1, 2, slice(2)) > 2 * apart(1, 2, slice(2, 4))
+        beyond = [apart(a, b, slice(2, 4)) > 2 for a, b in ((3, 4), (5, 6))]
+        assert not any(apart(a, b, slice(2)) > 0.5 for a, b in ((3, 4), (5, 6)))
+        assert all(beyond) == (method == "standard")
 
     def test_shape_follows_the_parameters(self):
         tree = make_branching_trajectory(300, n_features=9, n_branches=5, random_state=2)

@@ -2,8 +2,11 @@
 
 Windows, and Linux on a device that shows a display, end a kernel that runs for longer than two
 seconds or so, and the process can use the device no more. So long work is launched in pieces, each
-of about LONGEST seconds at the rate that the device's arithmetic has at best: kernels reach a fifth
-of that or more. Pieces of that length fill any device. A single row is never cut.
+of about LONGEST seconds at the rate that the device's arithmetic has at best: a kernel may reach a
+tenth of that (how much ours do has not been measured). A single row is never cut.
+
+The two seconds are those of Windows (TdrDelay): Microsoft, Timeout detection and recovery registry
+keys.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def neighbor_search(bank: Any) -> Any:
 
     with _like_torch(bank) as cp:
         engine = NeighborSearch(cp.from_dlpack(bank.detach().contiguous()), 1)
-        cp.cuda.get_current_stream().synchronize()  # later searches may be in other streams
+        cp.cuda.get_current_stream().synchronize()  # the bank: searches may be in other streams
 
     def search(x: Any, k: int) -> Any:
         with _like_torch(bank) as cp:

@@ -154,8 +154,9 @@ def local_weights(Z: Any, reg: float) -> Any:
 def _solve(A: Any, b: Any) -> Any:
     """Solve all the systems at once, A (c, m, m) and b (c, m, 1).
 
-    cupy.linalg.solve goes through those with m > 256 one by one, in Python: slower by far than
-    what cuBLAS loses there, of which CuPy warns.
+    cupy.linalg.solve (14.2) goes through those with m > 256 one by one, in Python, since cuBLAS is
+    slow there, of which CuPy warns: so many calls, for each point, would take longer still (by
+    their number; not measured).
     """
     from cupy.cublas import batched_gesv, get_batched_gesv_limit
 
