@@ -5,8 +5,10 @@ What uses it is marked ``kernel``, and is run under the sanitizers, too (``.ci/r
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +76,8 @@ def gpu(request, monkeypatch):
     """A GPU: emulated under three schedules, and real."""
     _forget()
     if request.param == "device":
-        yield Gpu(importlib.import_module("cupy"), None)
+        with _device() as device:
+            yield device
     else:
         yield _stand_in(monkeypatch, SCHEDULES[request.param])
     _forget()
@@ -85,7 +88,8 @@ def gpu_once(request, monkeypatch):
     """A GPU, emulated in the random schedule alone, and real: for the whole path, which is long."""
     _forget()
     if request.param == "device":
-        yield Gpu(importlib.import_module("cupy"), None)
+        with _device() as device:
+            yield device
     else:
         yield _stand_in(monkeypatch, SCHEDULES["random"])
     _forget()
@@ -97,6 +101,19 @@ def stand_in(monkeypatch):
     _forget()
     yield _stand_in(monkeypatch, 0)
     _forget()
+
+
+@contextlib.contextmanager
+def _device():
+    """The real CuPy; with EXACT_ALLOCATIONS (``.ci/gpu``) without its pool, which rounds up."""
+    cupy = importlib.import_module("cupy")
+    allocator = cupy.cuda.get_allocator()
+    if "EXACT_ALLOCATIONS" in os.environ:
+        cupy.cuda.set_allocator(None)
+    try:
+        yield Gpu(cupy, None)
+    finally:
+        cupy.cuda.set_allocator(allocator)
 
 
 def _stand_in(monkeypatch: Any, seed: int) -> Gpu:
