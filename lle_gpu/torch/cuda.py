@@ -17,11 +17,22 @@ from lle_gpu.cuda import cupy
 __all__ = ["barycentric_weights", "neighbor_search"]
 
 
+class _Stream:
+    """One of torch's by CUDA's protocol, which theirs have since torch 2.10 alone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream  # kept alive
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Version of the protocol, and the stream."""
+        return 0, self._stream.cuda_stream
+
+
 @contextmanager
 def _like_torch(x: Any) -> Iterator[Any]:
     """CuPy on x's device, in torch's current stream there."""
     cp = cupy()
-    current = torch.cuda.current_stream(x.device)
+    current = _Stream(torch.cuda.current_stream(x.device))
     with cp.cuda.Device(x.device.index), cp.cuda.Stream.from_external(current):
         yield cp
 

@@ -2,6 +2,7 @@
 place of CUDA's, and are copied in place of DLPack. (On a device: tests/gpu/test_torch_gpu.py.)"""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,22 @@ from lle_gpu.constraints.cpu import barycentric_weights as reference  # noqa: E4
 from lle_gpu.torch import cuda, knn  # noqa: E402
 
 pytestmark = pytest.mark.skipif(bool(missing_emulator()), reason=missing_emulator() or "")
+
+
+@pytest.mark.parametrize("pointer", [0, 0x7F00])
+def test_work_is_done_in_torch_s_stream(monkeypatch, pointer):
+    """Of any PyTorch: before 2.10 its streams have their pointer alone."""
+    install(monkeypatch)
+    monkeypatch.setattr(
+        torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=pointer)
+    )
+    x = SimpleNamespace(device=SimpleNamespace(type="cuda", index=1))
+    with cuda._like_torch(x) as cp:
+        assert cp.cuda.Device().id == 1
+        assert cp.cuda.get_current_stream().ptr == pointer
+        cp.ones(1)
+    assert cp.cuda.Device().id == 0
+    assert cp.cuda.get_current_stream().ptr == 0
 
 
 @pytest.fixture

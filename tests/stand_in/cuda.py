@@ -149,6 +149,19 @@ class Stream:
         self._number = 0 if null else next(Stream._numbers)
         self._blocking = not non_blocking
 
+    @classmethod
+    def from_external(cls, obj):
+        try:
+            version, ptr = obj.__cuda_stream__()
+        except AttributeError as error:
+            raise TypeError(f"{type(obj)} does not implement the CUDA stream protocol") from error
+        if version != 0 or not isinstance(ptr, int):
+            raise TypeError("__cuda_stream__() must return (0, int)")
+        stream = cls(null=True)  # on whatever device is the current one
+        stream.ptr = stream._number = ptr
+        stream._blocking = ptr == 0
+        return stream
+
     def __enter__(self):
         self._before.append(get_current_stream())
         machine.thread.stream = self
