@@ -12,7 +12,7 @@ import itertools
 import shlex
 import tempfile
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -477,33 +477,8 @@ def _read_text(path: Path, selection: Selection) -> Table:
 
 
 def _read_lines(path: Path, selection: Selection) -> Table:
-    with _open(path, "r") as file:
-        preview = list(itertools.islice(file, PREVIEW_LINES))
-    lines = [line for line in preview if line.strip()]
-    if not lines:
-        raise ValueError(f"{path}: there is nothing in the first {PREVIEW_LINES} lines")
-    delimiter = _delimiter(lines)
-    if delimiter is None:  # any white space
-        rows = [line.split() for line in lines]
-    else:
-        rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-    header = _has_header(rows) if selection.header is None else selection.header
-    short = header and _names_no_index(rows)
-    if short:
-        rows[0] = ["", *rows[0]]
-    names = _names(len(rows[0]), [name.lstrip("# ") for name in rows[0]] if header else None)
-    body = rows[1:] if header else rows
-    if not body:
-        raise ValueError(f"{path}: the file has a header and no data")
-    layout = _Layout(path, delimiter, preview.index(lines[0]) + header, names)
-    if any(len(row) != len(names) for row in body):
-        raise layout.fault([])
-    layout = replace(layout, booleans=_boolean_columns(body))
-    remarks = [
-        f"delimiter {'white space' if delimiter is None else repr(delimiter)}, "
-        + ("a header line" if header else "no header line")
-        + ", which has no name for the first column" * short
-    ]
+    layout, remarks = _layout(path, selection.header)
+    names, body = layout.names, layout.body
     index, fractions = _index(names, body)
     chosen, label, ids = _select(names, selection, path, index)
     if selection.columns is None:
@@ -515,36 +490,25 @@ def _read_lines(path: Path, selection: Selection) -> Table:
         ]
     if len(index) > 1 and set(index) - {*chosen, label, ids}:
         remarks.append(_index_left_out("of columns without names", index))
-    text = [j for j in chosen if not any(layout.is_number(row[j], j) for row in body)]
-    if text:
-        example = body[0][text[0]]
-        comma = ": write decimals with a point" if _is_number(example.replace(",", ".")) else ""
-        _refuse_text(path, names, text, f"for example {example!r}{comma}")
-
-    X = layout.load(chosen, float)
-    far = np.maximum(X.max(axis=0), -X.min(axis=0)) >= LARGEST_INTEGER
-    for i in np.flatnonzero(far):
-        fields = layout.load([chosen[i]], str)[np.abs(X[:, i]) >= LARGEST_INTEGER, 0]
-        rounded = next(filter(_is_rounded, fields), None)
-        if rounded is not None:
-            _refuse_rounded(path, names, chosen[i], f"such as {rounded}")
-    table = Table(X)
-    if header:
+    table = Table(layout.numbers(chosen))
+    if layout.header:
         table = replace(table, columns=_once([names[j] for j in chosen]))
     if label is not None:
         labels = _as_labels(layout.load([label], str)[:, 0])
-        table = replace(table, labels=labels, label_name=names[label] if header else "label")
+        table = replace(table, labels=labels, label_name=names[label] if layout.header else "label")
     if ids is not None:
         values = layout.load([ids], str)[:, 0]
-        name = _id_name(names[ids] if header else "", table)
-        table = replace(table, ids=values, id_name=name)
+        counts = np.array_equal(np.char.strip(values), np.arange(len(values)).astype(str))
         if selection.ids is None:
             what = f"column {ids} has no name" if ids else "the first column has no name"
-            if np.array_equal(np.char.strip(values), np.arange(len(values)).astype(str)):
-                table = replace(table, ids=None)
-                remarks.append(f"{what} and counts the rows: it is left out")
-            else:
-                remarks.append(f"{what}: it is taken for the rows' names")
+            remarks.append(
+                f"{what} and counts the rows: it is left out"
+                if counts
+                else f"{what}: it is taken for the rows' names"
+            )
+        if selection.ids is not None or not counts:
+            name = _id_name(names[ids] if layout.header else "", table)
+            table = replace(table, ids=values, id_name=name)
     return replace(table, remarks=tuple(remarks))
 
 
@@ -555,11 +519,29 @@ class _Layout:
     path: Path
     delimiter: str | None  # None: white space
     skip: int  # lines before the data
+    header: bool
     names: Sequence[str]
+    body: Sequence[Sequence[str]] = ()  # the fields of its first rows
     booleans: Collection[int] = ()  # columns of True and False
 
     def is_number(self, field: str, column: int) -> bool:
         return _is_boolean(field) if column in self.booleans else _is_number(field)
+
+    def numbers(self, columns: Sequence[int]) -> Array:
+        """Read columns of numbers, none of which float64 rounds."""
+        text = [j for j in columns if not any(self.is_number(row[j], j) for row in self.body)]
+        if text:
+            example = self.body[0][text[0]]
+            comma = ": write decimals with a point" * _is_number(example.replace(",", "."))
+            _refuse_text(self.path, self.names, text, f"for example {example!r}{comma}")
+        X = self.load(columns, float)
+        far = np.maximum(X.max(axis=0), -X.min(axis=0)) >= LARGEST_INTEGER
+        for i in np.flatnonzero(far).tolist():
+            fields = self.load([columns[i]], str)[np.abs(X[:, i]) >= LARGEST_INTEGER, 0]
+            rounded = next(filter(_is_rounded, fields), None)
+            if rounded is not None:
+                _refuse_rounded(self.path, self.names, columns[i], f"such as {rounded}")
+        return X
 
     def load(self, columns: Sequence[int], dtype: type) -> Array:
         """Read columns."""
@@ -578,17 +560,15 @@ class _Layout:
                     quotechar='"',
                 )
         except ValueError as error:
-            raise self.fault(columns if dtype is float else []) from error
+            raise self.fault(columns if dtype is float else [], str(error)) from error
 
-    def fault(self, columns: Sequence[int]) -> ValueError:
-        """The first line that has not as many fields as it should, or no numbers in ``columns``."""
+    def fault(self, columns: Sequence[int], otherwise: str) -> ValueError:
+        """The first row that has not as many fields as it should, or no numbers in ``columns``."""
         with _open(self.path, "r") as file:
-            reader = csv.reader(file, delimiter=self.delimiter or "\n", skipinitialspace=True)
-            for row in reader:
-                where = f"{self.path}, line {reader.line_num}"
-                if reader.line_num <= self.skip or not "".join(row).strip():
+            for fields, line in _rows(file, self.delimiter):
+                where = f"{self.path}, line {line}"
+                if line <= self.skip or not "".join(fields).strip():
                     continue
-                fields = row if self.delimiter else row[0].split()
                 if len(fields) != len(self.names):
                     return ValueError(
                         f"{where}: {len(fields)} fields instead of {len(self.names)}; mend or "
@@ -603,16 +583,73 @@ class _Layout:
                             "remove the line, or leave out the column: "
                             f"{_option('--drop', self.names, [j])}"
                         )
-        return ValueError(f"{self.path}: NumPy cannot read it as a table")
+        return ValueError(f"{self.path}: NumPy cannot read it as a table: {otherwise}")
 
 
-def _delimiter(lines: Sequence[str]) -> str | None:
+def _layout(path: Path, header: bool | None) -> tuple[_Layout, list[str]]:
+    """The layout, found out from the first lines, and remarks on what was found."""
+    with _open(path, "r") as file:
+        preview = list(itertools.islice(file, PREVIEW_LINES + 1))
+    blank = next((i for i, line in enumerate(preview) if line.strip()), len(preview))
+    is_cut = len(preview) > PREVIEW_LINES
+    lines = [line for line in preview[blank:PREVIEW_LINES] if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: there is nothing in the first {PREVIEW_LINES} lines")
+    if lines[0].startswith("#"):  # as numpy.savetxt writes a header
+        lines[0] = lines[0].lstrip("# ")
+    delimiter = _delimiter(lines, is_cut)
+    numbered = list(_rows(lines, delimiter, is_cut))
+    rows = [fields for fields, _ in numbered]
+    if header is None:
+        header = _has_header(rows)
+    short = header and _names_no_index(rows)
+    if short:
+        rows[0] = ["", *rows[0]]
+    body = rows[1:] if header else rows
+    if not body:
+        raise ValueError(f"{path}: the file has a header and no data")
+    layout = _Layout(
+        path,
+        delimiter,
+        skip=blank + (numbered[0][1] if header else 0),
+        header=header,
+        names=_names(len(rows[0]), rows[0] if header else None),
+        body=body,
+    )
+    if any(len(row) != len(layout.names) for row in body):
+        raise layout.fault([], "rows of several lengths")
+    remark = (
+        f"delimiter {'white space' if delimiter is None else repr(delimiter)}, "
+        + ("a header line" if header else "no header line")
+        + ", which has no name for the first column" * short
+    )
+    return replace(layout, booleans=_boolean_columns(body)), [remark]
+
+
+def _rows(
+    lines: Iterable[str], delimiter: str | None, is_cut: bool = False
+) -> Iterator[tuple[list[str], int]]:
+    """The fields of each row, and the number, from 1, of the last of its lines.
+
+    Fields in quotes may go on on the next line: of lines that are cut off the last row is left out.
+    """
+    if delimiter is None:  # any white space, by the same rules for quotes
+        lines, delimiter = (" ".join(line.split()) for line in lines), " "
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    rows = ((fields, reader.line_num) for fields in reader)
+    if not is_cut:
+        yield from rows
+        return
+    yield from (row for row, _ in itertools.pairwise(rows))
+
+
+def _delimiter(lines: Sequence[str], is_cut: bool) -> str | None:
     """The delimiter that splits all of the first lines alike; None: white space."""
     # Others would leave long lines in one field, which csv may find too large.
     possible = [delimiter for delimiter in DELIMITERS if delimiter in lines[0]]
     for more in (0, 1):  # the rows' names, which R writes under no name
         for delimiter in possible:
-            first, *others = (len(row) for row in csv.reader(lines, delimiter=delimiter))
+            first, *others = (len(fields) for fields, _ in _rows(lines, delimiter, is_cut))
             if first > 1 and {*others} <= {first + more}:
                 return delimiter
     # None fits all lines: take what occurs in the first, so that the odd line can be reported.
@@ -679,7 +716,7 @@ def _is_number(field: str) -> bool:
         float(field)
     except ValueError:
         return False
-    return True
+    return "_" not in field  # which Python allows between digits, and NumPy does not
 
 
 def _is_integer(field: str) -> bool:

@@ -1215,6 +1215,43 @@ class TestIds:
         assert "no place for the rows' names" in err
 
 
+class TestText:
+    """What other programs write, read as they mean it."""
+
+    def read(self, text, **selection):
+        Path("in.txt").write_text(text)
+        return files.read_table(Path("in.txt"), files.Selection(**selection))
+
+    def test_names_of_several_lines_go_on_beyond_the_preview(self):
+        rows = "".join(f'"cell\nno. {i}",{i},{i + 0.5}\n' for i in range(120))
+        table = self.read("id,x,y\n" + rows, ids="id")
+        assert table.columns == ("x", "y")
+        assert table.ids[-1] == "cell\nno. 119"
+        np.testing.assert_array_equal(table.X, [[i, i + 0.5] for i in range(120)])
+
+    def test_a_column_s_name_of_several_lines(self):
+        table = self.read('x,"length\n(cm)"\n1,2\n3,4.5\n')
+        assert table.columns == ("x", "length\n(cm)")
+        np.testing.assert_array_equal(table.X, [[1, 2], [3, 4.5]])
+
+    def test_numpy_s_header(self):
+        X = roll_points(20)
+        np.savetxt("in.txt", X, header="x y z")
+        table = files.read_table(Path("in.txt"), files.Selection())
+        assert table.columns == ("x", "y", "z")
+        np.testing.assert_allclose(table.X, X, rtol=1e-15)
+
+    def test_r_s_quotes_and_spaces(self):
+        table = self.read('"x" "y"\n"cell 1" 1 2\n"cell 2" 3 4.5\n')
+        assert table.columns == ("x", "y")
+        assert list(table.ids) == ["cell 1", "cell 2"]
+        np.testing.assert_array_equal(table.X, [[1, 2], [3, 4.5]])
+
+    def test_digits_in_groups_are_named(self):
+        with pytest.raises(ValueError, match=r"line 2, column 'x': '1_000' is not a number"):
+            self.read("x,y\n1_000,2\n3,4\n")
+
+
 class TestWide:
     """Tables of genes have tens of thousands of columns."""
 
