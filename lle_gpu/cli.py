@@ -56,6 +56,11 @@ DOTS_PER_INCH = 150
 DEFAULT_NEIGHBORS = 12
 # More different numbers than this in a column of labels are a quantity, not classes.
 MOST_INTEGER_CLASSES, MOST_FRACTIONAL_CLASSES = 40, 10
+# The estimator's parameters that have an option of their name, beside n_neighbors.
+PARAMETERS = (
+    "n_components", "reg", "eigen_solver", "tol", "max_iter", "method", "neighbors_algorithm",
+    "random_state", "n_jobs", "device", "metric", "disconnected", "memory_limit",
+)  # fmt: skip
 BAD_INPUT, INTERRUPTED = 2, 130
 # What a user can mend, and therefore gets as one line instead of a traceback.
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, GpuUnavailableError, MemoryError)
@@ -127,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lle-gpu {lle_gpu.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    _add_info(commands)
+    _add_embed(commands)
+    _add_transform(commands)
+    return parser
+
+
+def _add_info(commands: Any) -> None:
     info = commands.add_parser("info", help="versions, threads, and what a GPU would need")
     info.set_defaults(run=lambda arguments: _print(lle_gpu.show_config(imports=arguments.imports)))
     info.add_argument(
@@ -135,6 +147,8 @@ def _parser() -> argparse.ArgumentParser:
         help="import NVIDIA's libraries, too, to see whether that works; takes seconds",
     )
 
+
+def _add_embed(commands: Any) -> None:
     embed = commands.add_parser(
         "embed",
         help="embed a file or a built-in data set",
@@ -149,16 +163,51 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help=f"a file ({', '.join(READERS)}), or one of {', '.join(DATASETS)}",
     )
-
     group = embed.add_argument_group("what to read")
     group.add_argument(
         "-n", "--n-samples", type=int, metavar="N", help="points of a built-in data set"
     )
     _add_selection(group, "default: all")
+    _add_parameters(embed.add_argument_group("how to embed"))
 
-    group = embed.add_argument_group("how to embed")
+    group = embed.add_argument_group("what to write")
+    _add_output(group, ".npz has the certificate, too. Default, without --plot and --save: ")
     add = group.add_argument
-    add("--method", choices=tuple(METHODS), default="standard", help="default: %(default)s")
+    add("--save", type=Path, metavar="MODEL", help="the model, for lle-gpu transform")
+    add("--plot", type=Path, metavar="FILE", help=f"picture: {', '.join(PICTURES)}")
+    add(
+        "--plot-span",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="share of the points that the picture reaches over, to look past outliers; "
+        "default: %(default)s, all",
+    )
+    add("--diagnose", action="store_true", help="print what is wrong with the embedding")
+    _add_quiet(group)
+
+
+def _add_transform(commands: Any) -> None:
+    transform = commands.add_parser(
+        "transform",
+        help="place new points in a saved embedding",
+        description="Place the rows of a file in the embedding of a model that embed --save wrote.",
+        allow_abbrev=False,
+    )
+    transform.set_defaults(run=_transform)
+    transform.add_argument("model", metavar="MODEL", type=Path, help="written by embed --save")
+    transform.add_argument("input", metavar="INPUT", help=f"a file ({', '.join(READERS)})")
+    group = transform.add_argument_group("what to read")
+    _add_selection(group, "default: those of the model, by name, where it has names; else all")
+    group = transform.add_argument_group("what to write")
+    _add_output(group, "default: ")
+    _add_quiet(group)
+
+
+def _add_parameters(group: Any) -> None:
+    """The estimator's parameters, with its defaults."""
+    add, defaults = group.add_argument, LocallyLinearEmbedding()
+    add("--method", choices=tuple(METHODS), default=defaults.method, help="default: %(default)s")
     add(
         "-k",
         "--n-neighbors",
@@ -166,8 +215,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help="default: what suits the data and the method; it is printed",
     )
-    add("-d", "--n-components", type=int, default=2, metavar="D", help="default: %(default)s")
-    defaults = LocallyLinearEmbedding()
+    add(
+        "-d",
+        "--n-components",
+        type=int,
+        default=defaults.n_components,
+        metavar="D",
+        help="default: %(default)s",
+    )
     add(
         "--reg",
         type=float,
@@ -218,51 +273,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--n-jobs", type=int, metavar="J", help="threads; default: all cores")
     add("--device", choices=DEVICES, default=defaults.device, help="default: %(default)s")
 
-    group = embed.add_argument_group("what to write")
-    add = group.add_argument
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="OUT",
-        help=f"{', '.join(WRITERS)}; .npz has the certificate, too. "
-        "Default, without --plot and --save: INPUT's name with _lle.npy, in this folder",
-    )
-    add("--save", type=Path, metavar="MODEL", help="the model, for lle-gpu transform")
-    add("--plot", type=Path, metavar="FILE", help=f"picture: {', '.join(PICTURES)}")
-    add(
-        "--plot-span",
-        type=float,
-        default=1.0,
-        metavar="S",
-        help="share of the points that the picture reaches over, to look past outliers; "
-        "default: %(default)s, all",
-    )
-    add("--diagnose", action="store_true", help="print what is wrong with the embedding")
-    add("-q", "--quiet", action="store_true", help="print warnings and errors only")
 
-    transform = commands.add_parser(
-        "transform",
-        help="place new points in a saved embedding",
-        description="Place the rows of a file in the embedding of a model that embed --save wrote.",
-        allow_abbrev=False,
-    )
-    transform.set_defaults(run=_transform)
-    transform.add_argument("model", metavar="MODEL", type=Path, help="written by embed --save")
-    transform.add_argument("input", metavar="INPUT", help=f"a file ({', '.join(READERS)})")
-    group = transform.add_argument_group("what to read")
-    _add_selection(group, "default: those of the model, by name, where it has names; else all")
-    group = transform.add_argument_group("what to write")
-    add = group.add_argument
-    add(
+def _add_output(group: Any, default: str) -> None:
+    group.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help=f"{', '.join(WRITERS)}; default: INPUT's name with _lle.npy, in this folder",
+        help=f"{', '.join(WRITERS)}; {default}INPUT's name with _lle.npy, in this folder",
     )
-    add("-q", "--quiet", action="store_true", help="print warnings and errors only")
-    return parser
+
+
+def _add_quiet(group: Any) -> None:
+    group.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
 
 
 def _add_selection(group: Any, default: str) -> None:
@@ -338,22 +361,8 @@ def _embed(arguments: argparse.Namespace) -> None:
         _remark(say, source.table, output)
 
         n_neighbors, reason = _n_neighbors(arguments, source, X.shape[0])
-        lle = LocallyLinearEmbedding(
-            n_neighbors=n_neighbors,
-            n_components=arguments.n_components,
-            reg=arguments.reg,
-            eigen_solver=arguments.eigen_solver,
-            tol=arguments.tol,
-            max_iter=arguments.max_iter,
-            method=arguments.method,
-            neighbors_algorithm=arguments.neighbors_algorithm,
-            random_state=arguments.random_state,
-            n_jobs=arguments.n_jobs,
-            device=arguments.device,
-            metric=arguments.metric,
-            disconnected=arguments.disconnected,
-            memory_limit=arguments.memory_limit,
-        )
+        given = {name: getattr(arguments, name) for name in PARAMETERS}
+        lle = LocallyLinearEmbedding(n_neighbors=n_neighbors, **given)
         say(
             "parameters",
             f"method {lle.method}, n_neighbors {n_neighbors}{reason}, n_components "
@@ -365,13 +374,9 @@ def _embed(arguments: argparse.Namespace) -> None:
         if source.table.columns is not None:
             # As if X had been a data frame with these columns.
             lle.feature_names_in_ = np.array(source.table.columns, dtype=object)
-        for name, line in zip(("certificate", "", ""), str(lle.spectrum_).split("\n"), strict=True):
-            say(name, line)
+        say("certificate", str(lle.spectrum_))
         if arguments.diagnose:
-            name = "diagnosis"
-            for line in str(lle.diagnose()).split("\n"):
-                say(name, line)
-                name = ""
+            say("diagnosis", str(lle.diagnose()))
         if output is not None:
             with stage("write"):
                 write_embedding(output, Y, lle.spectrum_, source.table)
@@ -687,7 +692,8 @@ def _print(text: str) -> None:
 
 
 def _say(name: str, text: str) -> None:
-    _print(f"{name:<12}{text}")
+    first, *others = text.split("\n")
+    _print("\n".join([f"{name:<12}{first}", *(f"{'':<12}{line}" for line in others)]))
 
 
 def _silence(name: str, text: str) -> None:
