@@ -766,38 +766,23 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
     with file:
         schema = file.schema_arrow
         names = schema.names
-        # Its columns by name, or, of a range, what it is.
+        # Names of columns; of an index that is a range, a description of it.
         stored = (schema.pandas_metadata or {}).get("index_columns", [])
         index = [
             j for j, name in enumerate(names) if name in stored or name.startswith(UNNAMED_INDEX)
         ]
         chosen, label, ids = _select(names, selection, path, index)
         types = [schema.field(j).type for j in range(len(names))]
-        numeric = (
-            pyarrow.types.is_integer,
-            pyarrow.types.is_floating,
-            pyarrow.types.is_boolean,
-        )
+        numeric = pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean
         bad = [j for j in chosen if not any(test(types[j]) for test in numeric)]
         example = f"{names[bad[0]]} is {types[bad[0]]}" if bad else ""
         _refuse_text(path, names, bad, example)
         content = file.read(columns=[names[j] for j in (*chosen, label, ids) if j is not None])
 
-    def column(j: int, dtype: Any = None) -> Array:
-        values = content.column(names[j])
-        return np.asarray((values if dtype is None else values.cast(dtype)).to_numpy())
+    def column(j: int) -> Array:
+        return np.asarray(content.column(names[j]).to_numpy())
 
-    # Booleans as floats, which have NaN for what is missing.
-    boolean, float64 = pyarrow.types.is_boolean, pyarrow.float64()
-    columns = [column(j, float64 if boolean(types[j]) else None) for j in chosen]
-    float32 = all(c.dtype == np.float32 for c in columns)
-    X = np.empty((len(content), len(chosen)), dtype=np.float32 if float32 else np.float64)
-    for i, (j, values) in enumerate(zip(chosen, columns, strict=True)):
-        if values.dtype.kind in "iu" and len(values):
-            low, high = int(values.min()), int(values.max())
-            if max(-low, high) > LARGEST_INTEGER:
-                _refuse_rounded(path, names, j, f"from {low} to {high}")
-        X[:, i] = values
+    X = _parquet_numbers(path, content, names, chosen)
     table = Table(X, columns=_once([names[j] for j in chosen]))
     if label is not None:
         table = replace(table, labels=column(label), label_name=names[label])
@@ -813,6 +798,29 @@ def _read_parquet(path: Path, selection: Selection) -> Table:
     if set(index) - {*chosen, label}:
         return replace(table, remarks=(_index_left_out("that pandas wrote", index),))
     return table
+
+
+def _parquet_numbers(
+    path: Path, content: Any, names: Sequence[str], chosen: Sequence[int]
+) -> Array:
+    """The chosen columns of a pyarrow table (n, d), none of whose integers float64 rounds."""
+    import pyarrow
+
+    columns = []
+    for j in chosen:
+        values = content.column(names[j])
+        if pyarrow.types.is_boolean(values.type):
+            values = values.cast(pyarrow.float64())  # which has NaN for what is missing
+        columns.append(np.asarray(values.to_numpy()))
+    float32 = all(values.dtype == np.float32 for values in columns)
+    X = np.empty((len(content), len(chosen)), dtype=np.float32 if float32 else np.float64)
+    for i, (j, values) in enumerate(zip(chosen, columns, strict=True)):
+        if values.dtype.kind in "iu" and len(values):
+            low, high = int(values.min()), int(values.max())
+            if max(-low, high) > LARGEST_INTEGER:
+                _refuse_rounded(path, names, j, f"from {low} to {high}")
+        X[:, i] = values
+    return X
 
 
 def _counts(values: Array) -> bool:
