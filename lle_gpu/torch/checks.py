@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -15,61 +13,16 @@ __all__ = [
     "checked",
     "chosen_device",
     "count",
-    "full_precision",
     "number",
-    "points",
-    "product",
-    "products_lose_digits",
+    "one_of",
     "real",
+    "ridge",
     "rows_of",
+    "same_features",
     "same_kind",
-    "settings",
 ]
 
 REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def full_precision(function: Function) -> Function:
-    """Run without autocast: Cholesky factors know no half precision, and weights need more.
-
-    Half-precision arguments become float32 by :func:`real`, so that modules can stand in a network
-    that runs under ``torch.autocast``.
-    """
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        with (
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-        ):
-            return function(*args, **options)
-
-    return wrapped  # type: ignore[return-value]
-
-
-def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> Any:
-    """Batches of matrices a (n, p, q) times b (n, q, r), float32 ones with all digits of float32.
-
-    By ``torch.set_float32_matmul_precision`` and its like a process may let products lose digits,
-    which networks bear and weights do not. The setting is everybody's, and is not touched: such
-    products are made in float64. While torch.compile traces it is not looked at.
-    """
-    if products_lose_digits(a):
-        whole = torch.bmm(a.double(), b.double()).float()
-        return whole if out is None else out.copy_(whole)
-    return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
-
-
-def products_lose_digits(like: torch.Tensor) -> bool:
-    """Whether PyTorch's own products of such matrices, also in derivatives, do."""
-    if like.dtype != torch.float32 or torch.compiler.is_compiling():
-        return False
-    on_gpu = like.device.type == "cuda"
-    backend: Any = torch.backends.cuda.matmul if on_gpu else torch.backends.mkldnn.matmul
-    if hasattr(backend, "fp32_precision"):
-        return backend.fp32_precision not in ("ieee", "none")
-    return torch.get_float32_matmul_precision() != "highest"  # PyTorch before 2.9
 
 
 def checked(name: str, tensor: Any, *, ndim: int | None = None) -> Any:
@@ -160,7 +113,7 @@ def rows_of(name: str, bank: Any, index_name: str, index: Any) -> Any:
     return index
 
 
-def points(name: str, x: Any, bank_name: str, bank: Any) -> None:
+def same_features(name: str, x: Any, bank_name: str, bank: Any) -> None:
     """Raise unless both have the same features, dtype and device."""
     if x.shape[-1] != bank.shape[-1]:
         raise ValueError(
@@ -170,13 +123,19 @@ def points(name: str, x: Any, bank_name: str, bank: Any) -> None:
     same_kind(**{name: x, bank_name: bank})
 
 
-def count(name: str, number: Any) -> int:
+def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Raise unless the value is among those that are allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
+
+
+def count(name: str, value: Any) -> int:
     """A number of neighbours, as an int."""
-    if type(number) is not bool and isinstance(number, Integral):
-        return int(number)
-    if isinstance(number, torch.SymInt):  # while torch.compile traces
-        return number
-    raise TypeError(f"{name}={number!r} must be an integer")
+    if type(value) is not bool and isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, torch.SymInt):  # while torch.compile traces
+        return value
+    raise TypeError(f"{name}={value!r} must be an integer")
 
 
 def chosen_device(name: str, device: Any) -> torch.device:
@@ -226,7 +185,7 @@ def number(name: str, value: Any) -> float:
         raise TypeError(f"{name}={value!r} must be a number") from error
 
 
-def settings(*, reg: float) -> float:
+def ridge(reg: Any) -> float:
     """``reg`` as a float above 0."""
     reg = number("reg", reg)
     if not 0 < reg < float("inf"):

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lle_gpu.torch.checks import full_precision, points, product, real, rows_of, same_kind
+from lle_gpu.torch.checks import one_of, real, rows_of, same_features, same_kind
+from lle_gpu.torch.modes import full_precision, product
 from lle_gpu.torch.ops import local_gram, weighted_sums
 
 __all__ = ["locality_loss", "reconstruct"]
@@ -103,10 +104,8 @@ def locality_loss(
     >>> z.grad.shape
     torch.Size([50, 2])
     """
-    if normalize not in NORMALIZE:
-        raise ValueError(f"normalize={normalize!r} must be one of {_listed(NORMALIZE)}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction={reduction!r} must be one of {_listed(REDUCTIONS)}")
+    one_of("normalize", normalize, NORMALIZE)
+    one_of("reduction", reduction, REDUCTIONS)
     z, w = real("z", z, ndim=2), real("w", w, ndim=2)
     same_kind(z=z, w=w)
     if isinstance(z_nbr, (tuple, list)) and len(z_nbr) != 2:
@@ -117,13 +116,13 @@ def locality_loss(
         z, z_nbr = _of_size_one(z, z_nbr)
     if isinstance(z_nbr, (tuple, list)):
         bank = real("bank", z_nbr[0], ndim=2)
-        points("z", z, "bank", bank)
+        same_features("z", z, "bank", bank)
         idx = rows_of("bank", bank, "idx", z_nbr[1])
         _check_shape(w, idx)
         means = weighted_sums(w, bank, idx)
     else:
         nearest = real("z_nbr", z_nbr, ndim=3)
-        points("z", z, "z_nbr", nearest)
+        same_features("z", z, "z_nbr", nearest)
         _check_shape(w, nearest[:, :, 0])
         means = product(w[:, None, :], nearest)[:, 0]
     if len(z) != len(w):
@@ -170,7 +169,3 @@ def _check_shape(w: Tensor, idx: Tensor) -> None:
             f"the weights have shape {tuple(w.shape)} and the neighbours {tuple(idx.shape)}: both "
             "must be (points, neighbours)"
         )
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(map(repr, names))

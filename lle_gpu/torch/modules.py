@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.kinds import to_host
-from lle_gpu.torch.checks import count, full_precision, number, real, settings
+from lle_gpu.neighbors import EUCLIDEAN
+from lle_gpu.torch.checks import count, number, one_of, real, ridge
 from lle_gpu.torch.functional import NORMALIZE, REDUCTIONS, locality_loss, reconstruct
+from lle_gpu.torch.modes import full_precision
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.weights import METHODS, barycentric_weights
 
@@ -82,8 +84,7 @@ class BarycentricProjection(nn.Module):
         blend = number("blend", blend)
         if not 0 <= blend <= 1:
             raise ValueError(f"blend={blend!r} must be from 0 (the input) to 1 (the projection)")
-        if method not in METHODS:
-            raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
+        one_of("method", method, METHODS)
         if values is not None:
             if real("values", values).shape[:1] != (N,):
                 raise ValueError(
@@ -97,7 +98,7 @@ class BarycentricProjection(nn.Module):
                 )
         self._keep("bank", bank)
         self._keep("values", values)
-        self.k, self.reg, self.blend, self.method = k, settings(reg=reg), blend, method
+        self.k, self.reg, self.blend, self.method = k, ridge(reg), blend, method
 
     def _keep(self, name: str, tensor: Tensor | None) -> None:
         if isinstance(tensor, nn.Parameter):
@@ -182,7 +183,7 @@ class LLEFeatures(BarycentricProjection):
                 "lle_gpu.LocallyLinearEmbedding, which takes the place of scikit-learn's"
             )
         check_is_fitted(estimator)
-        if estimator.metric not in ("euclidean", "l2", "minkowski"):
+        if estimator.metric not in EUCLIDEAN:
             raise ValueError(
                 f"the estimator's metric={estimator.metric!r} cannot be searched for tensors: "
                 "fit one with metric='euclidean'"
@@ -247,14 +248,10 @@ class LocalityLoss(nn.Module):
         super().__init__()
         if count("k", k) < 1:
             raise ValueError(f"k={k} must be at least 1")
-        for name, value, allowed in (
-            ("method", method, METHODS),
-            ("normalize", normalize, NORMALIZE),
-            ("reduction", reduction, REDUCTIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
-        self.k, self.reg, self.method = k, settings(reg=reg), method
+        one_of("method", method, METHODS)
+        one_of("normalize", normalize, NORMALIZE)
+        one_of("reduction", reduction, REDUCTIONS)
+        self.k, self.reg, self.method = k, ridge(reg), method
         self.normalize, self.reduction = normalize, reduction
 
     def extra_repr(self) -> str:

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.torch import cuda
-from lle_gpu.torch.checks import checked, count, points, real
+from lle_gpu.torch.checks import checked, count, real, same_features
 
 __all__ = ["knn"]
 
@@ -73,7 +73,7 @@ def knn(
         bank = x
     else:
         bank = checked("bank", bank, ndim=2)
-        points("x", x, "bank", bank)
+        same_features("x", x, "bank", bank)
     most = bank.shape[0] - own
     if not 1 <= k <= most and (len(x) or k < 1):
         raise ValueError(

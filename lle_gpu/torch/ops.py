@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from lle_gpu.torch.checks import full_precision, product
+from lle_gpu.torch.modes import full_precision, product
 
 __all__ = [
     "local_adjoint",

@@ -31,13 +31,12 @@ ICLR (2018), section 3.2.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import math
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -60,8 +59,9 @@ from lle_gpu.kinds import output_kind, wrap
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.progress import advance, note, stage, watch
 from lle_gpu.spectral.cpu import bottom_vectors
-from lle_gpu.torch.checks import chosen_device, full_precision, real
+from lle_gpu.torch.checks import chosen_device, real
 from lle_gpu.torch.functional import reconstruct
+from lle_gpu.torch.modes import evaluating, full_precision, own_modes, seeded
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.sampling import NeighborhoodBatchSampler, local_neighbors
 from lle_gpu.torch.weights import METHODS, barycentric_weights
@@ -95,18 +95,6 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "device": [None, str, torch.device],
     "verbose": ["verbose"],
 }
-
-
-@contextlib.contextmanager
-def _own_modes() -> Iterator[None]:
-    """Gradients and full precision, whatever modes the caller is in."""
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
-        torch.autocast("cuda", enabled=False),
-    ):
-        yield
 
 
 class Standardize(nn.Module):
@@ -357,7 +345,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         """tr(Y^T M Y) / n of the training points."""
         return float(self._fitted().residuals_.double().sum())
 
-    @_own_modes()
+    @own_modes()
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the encoder.
 
@@ -397,7 +385,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             )
         device = self._device(points)
         seed = self._seed()
-        with watch(self.verbose, None), _seeded(seed, device):
+        with watch(self.verbose, None), seeded(seed, device):
             fitted._build(points, device)
             with stage("neighbors", n):
                 idx = knn(points, k=self.n_neighbors).cpu()
@@ -571,7 +559,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
     def _width(self, network: Any, points: Tensor) -> int:
         try:
-            with torch.no_grad(), _evaluating(network):
+            with torch.no_grad(), evaluating(network):
                 outputs = network(_for(network, points))
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise ValueError(
@@ -709,10 +697,10 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         optimizer.step()
         return torch.stack([loss.detach(), aim.detach()])
 
-    @_own_modes()
+    @own_modes()
     def _outputs(self, points: Tensor) -> Tensor:
         network = self.encoder_
-        with torch.no_grad(), _evaluating(network):
+        with torch.no_grad(), evaluating(network):
             return torch.cat([network(_for(network, part)) for part in points.split(ROWS)])
 
     def _whiten(self, points: Tensor, idx: Tensor, w: Tensor) -> None:
@@ -754,7 +742,7 @@ class ParametricLLE(nn.Module, ClassNamePrefixFeaturesOutMixin, TransformerMixin
                 self.__dict__.pop(name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @_own_modes()
+    @own_modes()
     def _unloaded(self, state: dict[str, Any]) -> Self:
         """Built for this state, which is not loaded yet."""
         fitted = self._bare()
@@ -831,28 +819,3 @@ def _for(network: Any, points: Tensor) -> Tensor:
     like = next(network.parameters(), torch.empty(0))
     first = next(module for module in network.modules() if not list(module.children()))
     return points.to(like.device if isinstance(first, Standardize) else like)
-
-
-@contextlib.contextmanager
-def _evaluating(network: Any) -> Iterator[None]:
-    """In evaluation mode, and each of its modules in its own again afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: Any) -> Iterator[None]:
-    """Torch's generators on the CPU and this device start from the seed, and go on as before."""
-    on_gpu = device.type == "cuda"
-    index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
-    with torch.random.fork_rng(devices=[index] if on_gpu else []):
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            with torch.cuda.device(index):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -37,7 +37,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.progress import note
-from lle_gpu.torch.checks import count, number, real, rows_of, same_kind
+from lle_gpu.torch.checks import count, number, one_of, real, rows_of, same_kind
 from lle_gpu.torch.host import HostSolver
 from lle_gpu.torch.ops import weighted_dots, weighted_scatter, weighted_sums
 
@@ -136,8 +136,7 @@ def propagate_labels(
     >>> propagate_labels(idx, w, y, mask).argmax(dim=1)
     tensor([0, 0, 0, 0, 1, 1, 1, 1])
     """
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
+    one_of("method", method, METHODS)
     alpha = number("alpha", alpha)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha!r} must be above 0 and below 1")

@@ -44,8 +44,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.exceptions import warn_user
 from lle_gpu.kinds import is_frame, kind_of, to_host, unwrap
-from lle_gpu.torch.checks import count, number
+from lle_gpu.torch.checks import count, number, one_of
 from lle_gpu.torch.functional import reconstruct
+from lle_gpu.torch.modes import evaluating
 from lle_gpu.torch.neighbors import knn
 from lle_gpu.torch.propagation import propagate_labels
 from lle_gpu.torch.weights import METHODS, barycentric_weights
@@ -120,8 +121,7 @@ class Cleaner(TransformerMixin, BaseEstimator):
         ValueError
             For infinity, or if all columns are constant.
         """
-        if self.scale not in SCALES:
-            raise ValueError(f"scale={self.scale!r} must be one of {_listed(SCALES)}")
+        one_of("scale", self.scale, SCALES)
         X = _numbers(self, X, reset=True)
         imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(X)
         X = imputer.transform(X)
@@ -206,15 +206,9 @@ def frozen_features(features: Callable[[Any], Any] | None, Z: Float) -> Float:
 
 def _by_module(module: Any, Z: Float) -> Any:
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            parts = torch.as_tensor(Z).split(BATCH)
-            return torch.cat([module(part.to(like)).double().cpu() for part in parts])
-    finally:
-        for part, was in training.items():
-            part.training = was
+    with torch.no_grad(), evaluating(module):
+        parts = torch.as_tensor(Z).split(BATCH)
+        return torch.cat([module(part.to(like)).double().cpu() for part in parts])
 
 
 class MLPHead(ClassifierMixin, BaseEstimator):
@@ -495,10 +489,7 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         for name, allowed in (("context", CONTEXTS), ("scale", SCALES), ("weights", METHODS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} must be one of {_listed(allowed)}"
-                )
+            one_of(name, getattr(self, name), allowed)
         for name in ("n_neighbors", "n_components"):
             _check_count(name, getattr(self, name))
 
@@ -811,7 +802,3 @@ def _of_one_kind(labels: Array) -> Array:
 def _check_count(name: str, value: Any) -> None:
     if count(name, value) < 1:
         raise ValueError(f"{name}={value!r} must be at least 1")
-
-
-def _listed(names: tuple[Any, ...]) -> str:
-    return ", ".join(map(repr, names))

@@ -26,15 +26,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 from lle_gpu.torch import cuda
-from lle_gpu.torch.checks import (
-    full_precision,
-    points,
-    product,
-    products_lose_digits,
-    real,
-    rows_of,
-    settings,
-)
+from lle_gpu.torch.checks import one_of, real, ridge, rows_of, same_features
+from lle_gpu.torch.modes import full_precision, product, products_lose_digits
 from lle_gpu.torch.ops import local_adjoint, local_gram, scale_of
 
 __all__ = ["METHODS", "barycentric_weights"]
@@ -98,9 +91,8 @@ def barycentric_weights(
     >>> barycentric_weights(torch.tensor([[0.25, 0.5]]), corners, reg=1e-6)
     tensor([[0.2500, 0.2500, 0.5000]])
     """
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
-    reg = settings(reg=reg)
+    one_of("method", method, METHODS)
+    reg = ridge(reg)
     x = real("x", x, ndim=2)
     if isinstance(neighbors, (tuple, list)):
         if len(neighbors) != 2:
@@ -109,7 +101,7 @@ def barycentric_weights(
                 "(bank, idx)"
             )
         bank = real("bank", neighbors[0], ndim=2)
-        points("x", x, "bank", bank)
+        same_features("x", x, "bank", bank)
         idx = rows_of("bank", bank, "idx", neighbors[1])
         _check_count(x, idx)
         if method == "affine":
@@ -117,7 +109,7 @@ def barycentric_weights(
         G, _ = local_gram(x, bank, idx)
     else:
         nearest = real("neighbors", neighbors, ndim=3)
-        points("x", x, "neighbors", nearest)
+        same_features("x", x, "neighbors", nearest)
         _check_count(x, nearest)
         Z = x[:, None, :] - nearest
         Z = Z * scale_of(Z)[:, None, None]
