@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def load(name: str, n_samples: int | None = None, random_state: Any = 0) -> Data
     Raises
     ------
     ValueError
-        For an unknown name, or an ``n_samples`` that is not positive or more than there are.
+        For an unknown name, or an ``n_samples`` that is no positive integer or more than there are.
 
     Examples
     --------
@@ -96,8 +97,8 @@ def load(name: str, n_samples: int | None = None, random_state: Any = 0) -> Data
         raise ValueError(
             f"name={name!r} is not a built-in data set: use one of {', '.join(DATASETS)}"
         )
-    if n_samples is not None and n_samples < 1:
-        raise ValueError(f"n_samples={n_samples} must be at least 1 (or None for the default)")
+    if n_samples is not None:
+        _check_count("n_samples", n_samples)
     return DATASETS[name](n_samples, random_state)
 
 
@@ -155,9 +156,10 @@ def make_branching_trajectory(
     """
     from sklearn.utils import check_random_state
 
-    for name, value in (("n_samples", n_samples), ("n_branches", n_branches)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
+    for name, count in (
+        ("n_samples", n_samples), ("n_features", n_features), ("n_branches", n_branches)
+    ):  # fmt: skip
+        _check_count(name, count)
     for name, width in (("thickness", thickness), ("noise", noise)):
         if not 0 <= width < np.inf:
             raise ValueError(f"{name}={width} must be finite and not negative")
@@ -196,6 +198,11 @@ def make_branching_trajectory(
         n_neighbors=20,
         description=f"a tree of {n_branches} thick curves in {n_features} dimensions",
     )
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name}={value!r} must be an integer, at least 1")
 
 
 def _branching(n_samples: int | None, random_state: Any) -> Dataset:

@@ -80,7 +80,8 @@ def test_the_same_seed_gives_the_same_points(name):
     ("name", "n_samples", "message"),
     [
         ("roll", None, r"name='roll' .* use one of digits, swiss-roll"),
-        ("s-curve", 0, r"n_samples=0 must be at least 1"),
+        ("s-curve", 0, r"n_samples=0 must be an integer, at least 1"),
+        ("digits", 2.5, r"n_samples=2\.5 must be an integer"),
         ("digits", 1798, r"n_samples=1798: the digits are 1797"),
     ],
 )
@@ -170,8 +171,9 @@ class TestBranchingTrajectory:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"n_samples": 0}, "n_samples=0 must be at least 1"),
-            ({"n_branches": 0}, "n_branches=0 must be at least 1"),
+            ({"n_samples": 0}, "n_samples=0 must be an integer, at least 1"),
+            ({"n_branches": 0}, "n_branches=0 must be an integer, at least 1"),
+            ({"n_features": 12.5}, "n_features=12.5 must be an integer, at least 1"),
             ({"n_features": 9}, "n_features=9 must be at least n_branches \\+ 3 = 10"),
             ({"thickness": -1.0}, "thickness=-1.0 must be finite and not negative"),
             ({"noise": float("nan")}, "noise=nan must be finite"),
