@@ -11,13 +11,24 @@ from lle_gpu.diagnosis.view import View
 from lle_gpu.metrics import effective_support
 from lle_gpu.neighbors.cpu import NeighborSearch
 
-# A sample that is to show how coordinates depend on one another.
+# Rows on which the dependence of coordinates on one another is looked at.
 COORDINATE_SAMPLE = 2_000
-# Outside of this range a ridge, in units of the trace, does not do its work: from the trace itself
-# on, weights are equal to 10 %; and where there are more neighbours than features, less than 1e-6
-# leaves the weights what no ridge leaves, large and of both signs (swiss roll and S-curve, 1,500
-# points, k=8: the affine residual rises from 0.2 to between 0.5 and 0.9).
+# Outside of this range a ridge, in units of the trace, does not do its work. As large as the trace,
+# it makes weights equal to within 10 %. Below 1e-6, with more neighbours than features, weights are
+# as large and of both signs as without a ridge (swiss roll and S-curve, 1,500 points, k=8: the
+# affine residual rises from 0.2 to between 0.5 and 0.9).
 LEAST_REG, LARGEST_REG = 1e-6, 1.0
+# Gap below which the next vector is as good as the last; and relative distance of two values that
+# are one value, which only symmetry brings about.
+NO_GAP, EQUAL = 1e-3, 1e-6
+# Share of the points that carry a coordinate: 0.55 for one that is spread evenly.
+FEW_POINTS = 0.03
+# A coordinate's range in cells, the share of the points counted, and the share of cells they fill:
+# spread evenly, 0.9 of the cells.
+CELLS, COUNTED, CROWDED = 100, 0.9, 0.08
+# Variance of a coordinate among points that agree in the ones before, as a share of all: 1 for
+# coordinates that have nothing to do with each other.
+REPEATED = 0.02
 
 
 def find_reg(view: View) -> Iterator[Finding]:
@@ -43,19 +54,6 @@ def find_reg(view: View) -> Iterator[Finding]:
             figures,
             "reg=1e-3",
         )
-
-
-# Gap below which the next vector is as good as the last; and relative distance of two values that
-# are one value, which only symmetry brings about.
-NO_GAP, EQUAL = 1e-3, 1e-6
-# Share of the points that carry a coordinate: 0.55 for one that is spread evenly.
-FEW_POINTS = 0.03
-# A coordinate's range in cells, the share of the points counted, and the share of cells they fill:
-# spread evenly, 0.9 of the cells.
-CELLS, COUNTED, CROWDED = 100, 0.9, 0.08
-# Variance of a coordinate among points that agree in the ones before, as a share of all: 1 for
-# coordinates that have nothing to do with each other.
-REPEATED = 0.02
 
 
 def find_spectrum(view: View) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from lle_gpu.arrays import LARGEST, SMALLEST, feature_ranges
 from lle_gpu.metrics.inputs import as_named_points
 from lle_gpu.metrics.ranks import Space, positions, ranks
-from lle_gpu.neighbors.cpu import NeighborSearch
+from lle_gpu.neighbors.cpu import NeighborSearch, nearest_others
 from lle_gpu.neighbors.precomputed import neighbor_index
 from lle_gpu.progress import stage
 
@@ -640,10 +640,7 @@ def _nearest(space: Space, rows: Index, k: int, n_jobs: int | None) -> Index:
     search = NeighborSearch(space.points, k, metric=space.metric, n_jobs=n_jobs)
     if len(rows) == n:
         return search.kneighbors(return_distance=False).astype(_index_type(n))
-    near = search.kneighbors(space.points[rows], k + 1, return_distance=False)
-    others = near != rows[:, None]
-    others[others.all(axis=1), -1] = False  # behind so many duplicates that it is not in the list
-    return near[others].reshape(len(rows), k).astype(_index_type(n))
+    return nearest_others(search, rows, k).astype(_index_type(n))
 
 
 def _near_in_rank(rank: Index, n: int) -> Float:

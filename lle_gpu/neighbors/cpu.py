@@ -36,7 +36,7 @@ from lle_gpu.neighbors.sparse import SparseSearch, copy_numbers
 from lle_gpu.parallel import effective_jobs, for_each_chunk
 from lle_gpu.progress import advance, note
 
-__all__ = ["NeighborSearch", "spatial_order"]
+__all__ = ["NeighborSearch", "nearest_others", "spatial_order"]
 
 Float = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -515,6 +515,15 @@ class _SquaredScikitLearn(_ScikitLearn):
 
     def error(self, points: NDArray[Any], distance: Float) -> Float:
         return (points.shape[1] + 8) * EPS * distance
+
+
+def nearest_others(search: NeighborSearch, rows: NDArray[np.integer], k: int) -> Index:
+    """The k nearest other points (m, k) of some of the training points, in order."""
+    near = search.kneighbors(search.X[rows], k + 1, return_distance=False)
+    others = near != rows[:, None]
+    others[others.all(axis=1), -1] = False  # it is behind k + 1 copies of its own
+    index: Index = near[others].reshape(len(rows), k)
+    return index
 
 
 def spatial_order(points: NDArray[Any], bits: int = 10) -> Index:

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from lle_gpu.neighbors.cpu import NeighborSearch
+from lle_gpu.neighbors.cpu import NeighborSearch, nearest_others
 
 __all__ = ["LOCAL", "Judge", "instability"]
 
@@ -136,12 +136,9 @@ class Judge:
 
     def _preservation(self, Y: Float) -> float:
         """As :func:`lle_gpu.metrics.neighborhood_preservation`, X's neighbours known already."""
-        size, rows = self._near.shape[1], self._rows
+        size = self._near.shape[1]
         search = NeighborSearch(Y, size, n_jobs=self._n_jobs)
-        near = search.kneighbors(Y[rows], size + 1, return_distance=False)
-        others = near != rows[:, None]
-        others[others.all(axis=1), -1] = False  # it is behind that many copies of its own
-        near = near[others].reshape(len(rows), size)
+        near = nearest_others(search, self._rows, size)
         return float((near[:, :, None] == self._near[:, None, :]).any(axis=2).mean())
 
 
