@@ -61,7 +61,6 @@ DATA = ("digits", "mnist-5k")
 TUNING_SEEDS = (1000, 1001, 1002)
 TUNING_SHARE, HELD_OUT = 1 / 3, 1 / 4
 QUICK_POINTS = 600
-SETTINGS = ("inductive", "transductive")
 VERSIONS = ("torch", "umap-learn", "pynndescent", "mlxtend")
 
 

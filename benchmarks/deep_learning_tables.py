@@ -51,20 +51,20 @@ class Cell:
     lines: tuple[Line, ...]
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's interval of the mean: mean +- t((1 + level) / 2, n - 1) std / sqrt(n)."""
+def interval(values: Sequence[float]) -> Interval:
+    """Student's 95 % interval of the mean: mean +- t(0.975, n - 1) std / sqrt(n)."""
     n = len(values)
     mean = float(np.mean(values))
     if n < 2:
         return Interval(mean, math.nan)
-    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    quantile = float(stats.t.ppf(0.975, n - 1))
     return Interval(mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n))
 
 
-def paired(ours: dict[int, float], theirs: dict[int, float], level: float = 0.95) -> Interval:
+def paired(ours: dict[int, float], theirs: dict[int, float]) -> Interval:
     """The interval of the mean difference over the seeds that both have."""
     seeds = sorted(ours.keys() & theirs.keys())
-    return interval([ours[seed] - theirs[seed] for seed in seeds], level)
+    return interval([ours[seed] - theirs[seed] for seed in seeds])
 
 
 def cells(record: Record) -> list[Cell]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.datasets import load_digits
 
+from benchmarks import records
 from lle_gpu.torch import LocalContextClassifier, evaluate
 
 __all__ = ["ROWS", "main", "row"]
@@ -44,8 +45,10 @@ def row(name: str, context: str, labels: int | None, seeds: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.few_labels", description=__doc__)
+    parser.add_argument(
+        "--seeds", type=records.positive(int), default=10, help="draws (default: %(default)s)"
+    )
     seeds = parser.parse_args(arguments).seeds
     print(f"{'':22}{'inductive':>16}{'transductive':>16}")
     for name, context, labels in ROWS:

@@ -111,7 +111,9 @@ def measure(way: str, m: int, n: int, d: int, k: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and print; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.projection", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("json", nargs="?", type=Path, help="where to write the record")
     for name, default in (("queries", 10_000), ("bank", 100_000), ("features", 256), ("k", 16)):
         parser.add_argument(f"--{name}", type=records.positive(int), default=default)
@@ -122,15 +124,20 @@ def main(arguments: list[str] | None = None) -> int:
     if options.one:
         print(json.dumps(measure(options.one, *sizes)))
         return 0
-    where = machine.describe()
-    print(*machine.lines(where), sep="\n")
+    runs: list[dict[str, Any]] = []
+    record = {"machine": machine.describe(), "sizes": sizes, "runs": runs}
+    if options.json:
+        try:
+            records.write_first(record, options.json)
+        except ValueError as error:
+            parser.error(str(error))
+    print(*machine.lines(record["machine"]), sep="\n")
     print(
         "{:,} queries, a bank of {:,} x {}, k = {}".format(*sizes),
         "",
         f"{'':8}{'s':>8}{'processor s':>14}{'MiB':>10}{'largest error':>16}{'largest move':>14}",
         sep="\n",
     )
-    runs: list[dict[str, Any]] = []
     command = [sys.executable, "-m", "benchmarks.projection"]
     for name, size in zip(("queries", "bank", "features", "k"), sizes, strict=True):
         command += [f"--{name}", str(size)]
@@ -140,6 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
                 [*command, "--one", way], check=True, capture_output=True, text=True
             )
             runs.append(json.loads(out.stdout))
+            if options.json:
+                records.write(record, options.json)
     median = {
         way: {
             key: statistics.median(run[key] for run in runs if run["way"] == way)
@@ -154,11 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"{row['bytes'] / 2**20:10.0f}{row['largest_error']:16.1e}{row['largest_move']:14.1e}"
         )
     faster = median["loop"]["seconds"] / median["layer"]["seconds"]
-    smaller = median["loop"]["bytes"] / max(1, median["layer"]["bytes"])
-    print(f"\nthe layer is {faster:.1f} times as fast, in {1 / smaller:.2f} of the memory")
-    if options.json:
-        record = {"machine": where, "sizes": sizes, "runs": runs}
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    share = median["layer"]["bytes"] / max(1, median["loop"]["bytes"])
+    print(f"\nthe layer is {faster:.1f} times as fast, in {share:.2f} of the memory")
     return 0
 
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from benchmarks import machine
 
-__all__ = ["RESULTS", "add_arguments", "begin", "path_in", "positive", "read", "write"]
+__all__ = [
+    "RESULTS",
+    "add_arguments",
+    "begin",
+    "path_in",
+    "positive",
+    "read",
+    "write",
+    "write_first",
+]
 
 # Those that are kept; others go to its folder "local".
 RESULTS = machine.ROOT / "benchmarks" / "results"
@@ -70,14 +79,25 @@ def begin(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     ValueError
         If it cannot be written there.
     """
+    record = {"arguments": arguments, "machine": machine.describe(), "cases": []}
+    write_first(record, path)
+    return record
+
+
+def write_first(record: dict[str, Any], path: Path) -> None:
+    """Write a record before anything is measured, so that a wrong ``--json`` is found now.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be written there.
+    """
     if path.is_dir():
         raise ValueError(f"cannot write --json {path}: it is a folder, give a file in it")
-    record = {"arguments": arguments, "machine": machine.describe(), "cases": []}
     try:
         write(record, path)
     except OSError as error:
         raise ValueError(f"cannot write --json {path}: {error.strerror}") from error
-    return record
 
 
 def write(record: dict[str, Any], path: Path) -> None:

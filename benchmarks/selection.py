@@ -20,7 +20,6 @@ line counts as met if "mle", the default, is within 0.5.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import lle_gpu
-from benchmarks import machine
+from benchmarks import machine, records
 from lle_gpu.datasets import load
 from lle_gpu.metrics import affine_residual
 from lle_gpu.selection.parameters import MOST
@@ -188,23 +187,17 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
-def _line(row: Row) -> str:
-    cells = [_text(value) for key, value in row.items() if key != "errors"]
-    return "| " + " | ".join(cells) + " |"
-
-
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _table(rows: list[Row], row: Row) -> None:
-    if not rows:
-        names = [key for key in row if key != "errors"]
-        print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
-    rows.append(row)
-    print(_line(row), flush=True)
+def _print_row(row: Row, *, heading: bool) -> None:
+    shown = {key: _text(value) for key, value in row.items() if key != "errors"}
+    if heading:
+        print(f"| {' | '.join(shown)} |\n|{'---|' * len(shown)}")
+    print(f"| {' | '.join(shown.values())} |", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,6 +209,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     neighbors: list[Row] = []
     dimensions: list[Row] = []
+    record = {"machine": machine.describe(), "n_neighbors": neighbors, "dimension": dimensions}
+    if given.json:
+        try:
+            records.write_first(record, given.json)
+        except ValueError as error:
+            parser.error(str(error))
+
+    def keep(rows: list[Row], row: Row) -> None:
+        _print_row(row, heading=not rows)
+        rows.append(row)
+        if given.json:
+            records.write(record, given.json)
+
     if given.only != "dimension":
         for name, n, seed, method, q in NEIGHBOR_CASES:
             size = 300 if given.quick else n
@@ -224,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
             except ModuleNotFoundError as error:
                 print(f"{name} left out: {error}. pip install 'lle-gpu[bench]'")
                 continue
-            _table(neighbors, row)
+            keep(neighbors, row)
         for name in ("within 10 points", "within 10 %", "cheap"):
             print(f"\n{name}: {sum(row[name] for row in neighbors)} of {len(neighbors)}")
         print()
@@ -232,11 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
         for n in (300,) if given.quick else (2_000, 20_000):
             for name in MANIFOLDS:
                 for d in (1, 3) if given.quick else DIMENSIONS:
-                    _table(dimensions, compare_dimension(name, d, n))
+                    keep(dimensions, compare_dimension(name, d, n))
         print(f"\n{sum(row['met'] for row in dimensions)} of {len(dimensions)} met")
-    if given.json:
-        record = {"machine": machine.describe(), "n_neighbors": neighbors, "dimension": dimensions}
-        given.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0
 
 

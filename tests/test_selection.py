@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 
@@ -974,6 +975,24 @@ def test_benchmark_runs():
     for name in selection.MANIFOLDS:
         assert selection.manifold(name, 2, 50, 20).shape == (50, 20)
     assert selection.compare_dimension("sphere", 2, 400)["met"]
+
+
+def test_the_benchmark_finds_out_first_where_its_record_goes(tmp_path, capsys, monkeypatch):
+    from benchmarks import selection
+
+    monkeypatch.setattr(selection, "compare_dimension", lambda *case: {"met": True, "case": case})
+    arguments = ["--quick", "--only", "dimension", "--json"]
+    with pytest.raises(SystemExit):
+        selection.main([*arguments, str(tmp_path / "no" / "such.json")])
+    out, err = capsys.readouterr()
+    assert "cannot write --json" in err
+    assert not out  # nothing was measured in vain
+    assert selection.main([*arguments, str(tmp_path / "record.json")]) == 0
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert [tuple(row["case"]) for row in record["dimension"]][:2] == [
+        ("sphere", 1, 300),
+        ("sphere", 3, 300),
+    ]
 
 
 def test_data_that_fill_their_columns():
