@@ -38,7 +38,10 @@ def effective_jobs(n_jobs: int | None) -> int:
     if n_jobs is None:
         n_jobs = -1
     if n_jobs == 0:
-        raise ValueError("n_jobs=0 must be a positive number, -1 (all cores), or None (all cores)")
+        raise ValueError(
+            "n_jobs=0 must be a positive number of threads, a negative one (-1: all cores, -2: all "
+            "but one, ...), or None (all cores)"
+        )
     if n_jobs > 0:
         return int(n_jobs)
     return max(1, int(joblib.cpu_count()) + 1 + int(n_jobs))

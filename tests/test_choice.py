@@ -41,7 +41,7 @@ def plan(
 
 def test_few_points_or_many_components_are_dense_and_cost_no_prediction():
     assert plan(n=200) == (choice.Plan("dense", "n=200 is at most 200"), [])
-    assert plan(n=300, q=100)[0].solver == "dense"
+    assert plan(n=300, q=99)[0].reason == "n_components + 1 = 100 is a third of n=300 or more"
     assert plan("arpack", n=300, q=100)[0].solver == "dense"
     assert plan(n=201)[0].solver == "shift-invert"
 

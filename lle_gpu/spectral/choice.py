@@ -159,7 +159,7 @@ def _dense(
         return Plan("dense", "as asked for")
     if n <= DENSE_MAX_POINTS:
         return Plan("dense", f"n={n} is at most {DENSE_MAX_POINTS}")
-    return Plan("dense", f"n_components={q} is more than a third of n={n}")
+    return Plan("dense", f"n_components + 1 = {q + 1} is a third of n={n} or more")
 
 
 def _cheaper(
