@@ -23,11 +23,15 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import MemoryLimitError
+from lle_gpu.neighbors import ALGORITHMS
+from lle_gpu.neighbors.cpu import BLOCK_BYTES, CANDIDATE_BYTES, TREE_MAX_FEATURES
+from lle_gpu.neighbors.products import BLOCK_BYTES as FLOAT32_BLOCK_BYTES
 
 __all__ = [
     "DENSE_MAX_POINTS",
@@ -49,15 +53,11 @@ UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", star
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # What remains of a stage's temporary arrays, threads' chunks and the allocator's own needs.
 FIXED = 64 << 20
-# Candidates of the neighbour search held at once (lle_gpu.neighbors.cpu.CANDIDATE_BYTES), twice.
-CANDIDATES = 1 << 26
-# Points that brute force centres at once (lle_gpu.neighbors.cpu.BLOCK_BYTES), with the queries and
-# what is made on the way, and those that are held in float32 (BLOCK_BYTES of
-# lle_gpu.neighbors.products).
-BLOCKS = 5 << 26
-# Up to so many features "auto" is a tree, which holds all of X (TREE_MAX_FEATURES of
-# lle_gpu.neighbors.cpu).
-TREE_MAX_FEATURES = 15
+# Candidates of the neighbour search held at once, and what is made of them.
+CANDIDATES = 2 * CANDIDATE_BYTES
+# Points that brute force centres at once, with the queries and what is made on the way, and those
+# that are held in float32.
+BLOCKS = 4 * BLOCK_BYTES + FLOAT32_BLOCK_BYTES
 # What the search among sparse points holds: X in float64, centred, by columns, while each is made.
 SPARSE_COPIES = 6
 # Up to here the dense SVD takes milliseconds.
@@ -144,8 +144,8 @@ def estimate_memory(
     Raises
     ------
     ValueError
-        For a method or a device that does not exist, sparse X on a GPU, or a shape that is not two
-        numbers.
+        For a method, an algorithm or a device that does not exist, numbers that are not whole or
+        less than 1, sparse X on a GPU, or a shape that is not two numbers.
 
     Examples
     --------
@@ -160,11 +160,16 @@ def estimate_memory(
     """
     if device not in ("cpu", "gpu", "cuda"):
         raise ValueError(f"device={device!r} is not known; it must be 'cpu', 'gpu' or 'cuda'")
-    for name, number in (("n_neighbors", n_neighbors), ("n_components", n_components)):
-        if isinstance(number, bool) or number < 1:
+    sizes: dict[str, Any] = {"n_neighbors": n_neighbors, "n_components": n_components}
+    for name, number in sizes.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
             raise ValueError(f"{name}={number!r} must be a whole number of at least 1")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is not known; it must be one of {sorted(METHODS)}")
+    for name, value, known in (
+        ("method", method, METHODS),
+        ("neighbors_algorithm", neighbors_algorithm, ALGORITHMS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is not known; it must be one of {sorted(known)}")
     if hasattr(shape, "shape"):
         if n_stored is None:
             n_stored = getattr(shape, "nnz", None)  # sparse X has it

@@ -29,9 +29,8 @@ from lle_gpu import (
     estimate_memory,
     kinds,
     locally_linear_embedding,
-    memory,
 )
-from lle_gpu.neighbors import cpu, products
+from lle_gpu.neighbors import cpu
 
 NAMES = ["locallylinearembedding0", "locallylinearembedding1"]
 COLUMNS = ["a", "b", "c"]
@@ -870,9 +869,6 @@ class TestBlocks:
 
 
 def test_the_estimate_counts_blocks_and_copies():
-    assert memory.BLOCKS == 4 * cpu.BLOCK_BYTES + products.BLOCK_BYTES
-    assert memory.TREE_MAX_FEATURES == cpu.TREE_MAX_FEATURES
-
     def least(d, **options):
         return estimate_memory((5000, d), n_neighbors=10, **options).least
 

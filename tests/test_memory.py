@@ -84,7 +84,13 @@ def test_the_estimate_grows_with_every_size():
     assert least(d=10) <= least(d=10_000)
     with pytest.raises(ValueError, match="method='lle' is not known"):
         least(method="lle")
-    for name, sizes in (("n_neighbors", {"k": True}), ("n_components", {"q": 0})):
+    with pytest.raises(ValueError, match="neighbors_algorithm='brut' is not known; .*'brute'"):
+        estimate_memory((1000, 50), neighbors_algorithm="brut")
+    for name, sizes in (
+        ("n_neighbors", {"k": True}),
+        ("n_neighbors", {"k": 2.5}),
+        ("n_components", {"q": 0}),
+    ):
         with pytest.raises(ValueError, match=f"{name}=.* must be a whole number of at least 1"):
             least(**sizes)
 

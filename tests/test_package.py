@@ -117,7 +117,7 @@ def test_nothing_imports_upward():
         "kinds": {"cuda", "exceptions"},
         "neighbors": below | {"kinds"},
         "constraints": below | {"constraints"},
-        "memory": {"constraints", "exceptions"},
+        "memory": {"constraints", "exceptions", "neighbors"},
         "spectral": below | {"constraints", "neighbors", "memory", "spectral"},
         "arrays": {"constraints", "cuda", "exceptions", "kinds", "sparse_structure"},
         "backend": {"arrays", "constraints", "neighbors", "spectral"},
