@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from lle_gpu.cuda import cupy
+from lle_gpu.cuda.arrays import is_device_array, is_device_sparse, to_host
 from lle_gpu.exceptions import warn_user
 
 __all__ = [
@@ -89,20 +90,6 @@ LARGEST_INTEGER = 2**53
 _MAPPED = 1 << 26
 # Columns that an error names.
 _SHOWN = 5
-
-
-def is_device_array(X: Any) -> bool:
-    """Whether X is a CuPy array (which can be told without importing CuPy)."""
-    return type(X).__module__.partition(".")[0] == "cupy" and hasattr(X, "dtype")
-
-
-def to_host(array: Any) -> Any:
-    """A CuPy array's or sparse matrix's numbers as NumPy's or SciPy's; anything else as it is."""
-    return array.get() if is_device_array(array) or _is_device_sparse(array) else array
-
-
-def _is_device_sparse(X: Any) -> bool:
-    return type(X).__module__.startswith("cupyx.scipy.sparse")
 
 
 def host_array(given: Any, name: str) -> Any:
@@ -439,7 +426,7 @@ def _from_sparse(X: Any) -> Any:
 def _refuse_sparse(X: Any) -> None:
     """Of the sparse kinds, those that are not SciPy's."""
     kind = type(X)
-    if _is_device_sparse(X):
+    if is_device_sparse(X):
         raise TypeError(
             f"X is a CuPy {kind.__name__}: sparse X is worked on by the CPU alone. Give X.get(), "
             "which is SciPy's, or X.toarray() if that fits in the GPU's memory."

@@ -7,8 +7,11 @@
     f(grid, block, (points, index, W, np.int32(n), ...), shared_bytes=0)
 
 =========  =======================================================================================
+arrays     NumPy's arrays and CuPy's, told apart
 compiler   sources of the kernels, their instantiations, compiling and launching
+duration   how much work one launch may do
 geometry   grids, blocks and shared memory, computed and checked
+inventory  the device's facts, and NVIDIA's libraries
 memory     free device memory, chunks that fit in it, CuPy's allocator
 probe      whether there is a GPU that all this works on
 =========  =======================================================================================

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.exceptions import warn_user
-from lle_gpu.spectral.lanczos import array_module, to_host
 from lle_gpu.spectral.problem import NULL_TOL, RESIDUAL_TOL, Problem, Solution
 from lle_gpu.spectral.spectrum import Spectrum
 from lle_gpu.spectral.toolbox import Toolbox

@@ -38,8 +38,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.cuda.arrays import array_module
 from lle_gpu.progress import note
-from lle_gpu.spectral.lanczos import array_module, lanczos
+from lle_gpu.spectral.lanczos import lanczos
 from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
 
 __all__ = [

@@ -31,9 +31,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.progress import advance, note
 from lle_gpu.spectral.gmres_polynomial import Polynomial, Then, gmres_polynomial
-from lle_gpu.spectral.lanczos import COPIES, NEXT_VALUE_TOL, LanczosResult, array_module, to_host
+from lle_gpu.spectral.lanczos import COPIES, NEXT_VALUE_TOL, LanczosResult
 from lle_gpu.spectral.problem import Solution
 
 __all__ = ["SquareProducts", "davidson", "davidson_bottom_vectors"]

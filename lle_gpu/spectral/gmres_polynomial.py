@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lle_gpu.spectral.lanczos import array_module, to_host
+from lle_gpu.cuda.arrays import array_module, to_host
 
 __all__ = ["Polynomial", "gmres_polynomial"]
 

@@ -7,9 +7,10 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.cuda.arrays import array_module
 from lle_gpu.progress import note
 from lle_gpu.spectral.certificate import residual_norms
-from lle_gpu.spectral.lanczos import array_module, lanczos
+from lle_gpu.spectral.lanczos import lanczos
 from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
 from lle_gpu.spectral.problem import LARGEST_BLOCK, RESIDUAL_TOL, Problem, Solution
 from lle_gpu.spectral.refinement import FINEST, refine

@@ -19,17 +19,16 @@ Matrix Anal. Appl. 22:602 (2000). B. Parlett: The symmetric eigenvalue problem, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.progress import advance
 
-__all__ = ["LanczosResult", "array_module", "lanczos", "to_host"]
+__all__ = ["LanczosResult", "lanczos"]
 
 Float = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -231,13 +230,3 @@ def _orthonormal(W: Float, floor: float) -> tuple[Float, Float]:
     A, values, Bt = np.linalg.svd(to_host(R))
     keep = values > max(floor, EPS * len(values) * values.max(initial=0.0))
     return Q @ xp.asarray(A[:, keep]), values[keep, None] * Bt[keep]
-
-
-def array_module(array: Float) -> Any:
-    """The module whose functions work on ``array``: NumPy or CuPy."""
-    return sys.modules[type(array).__module__.partition(".")[0]]
-
-
-def to_host(array: Any) -> Float:
-    """A small array as NumPy's."""
-    return array.get() if hasattr(array, "get") else array

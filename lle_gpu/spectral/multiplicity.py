@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.cuda.arrays import array_module
 from lle_gpu.progress import note
-from lle_gpu.spectral.lanczos import LanczosResult, array_module
+from lle_gpu.spectral.lanczos import LanczosResult
 
 __all__ = ["Found", "further_copies", "may_lack_copies"]
 

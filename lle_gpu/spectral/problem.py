@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from lle_gpu.constraints import Constraints
+from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.memory import FIXED, davidson_bytes, filter_bytes, iteration_bytes
 from lle_gpu.neighbors.graph import ClosedClasses
 from lle_gpu.spectral.chebyshev import predict_cost
 from lle_gpu.spectral.choice import Cost
-from lle_gpu.spectral.lanczos import array_module, to_host
 from lle_gpu.spectral.toolbox import Analysis, Toolbox
 
 __all__ = ["LARGEST_BLOCK", "NULL_TOL", "RESIDUAL_TOL", "Problem", "Solution"]

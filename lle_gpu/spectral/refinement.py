@@ -56,8 +56,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.progress import advance
-from lle_gpu.spectral.lanczos import array_module, to_host
 from lle_gpu.spectral.toolbox import Toolbox
 
 __all__ = ["FINEST", "Refinement", "refine"]

@@ -16,10 +16,11 @@ from stand_in import array, cublas, cuda, functions, install, linalg, random
 from stand_in.streams import UnorderedError
 
 from lle_gpu import LocallyLinearEmbedding
+from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.datasets import load
 from lle_gpu.neighbors import cpu
 from lle_gpu.neighbors.gpu import NeighborSearch
-from lle_gpu.spectral.lanczos import array_module, lanczos, to_host
+from lle_gpu.spectral.lanczos import lanczos
 
 
 # ---- the surface, held against the real CuPy (which imports without a GPU) ----
