@@ -125,6 +125,11 @@ class TestWeights:
         rebuilt = cpu.weighted_means(w, index, X)
         assert np.linalg.norm(rebuilt - X) < 0.1 * np.linalg.norm(X - X.mean(axis=0))
 
+    def test_a_ridge_lost_in_rounding_is_an_error_that_names_reg(self):
+        X = np.array([[0.0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])  # G is exact, and so is its loss
+        with pytest.raises(np.linalg.LinAlgError, match="reg=1e-20 is too small: .*, or 0"):
+            cpu.barycentric_weights(X[:1], X, np.array([[1, 2, 3, 4]]), reg=1e-20)
+
     def test_all_neighbours_on_the_point_share_equally(self):
         np.testing.assert_allclose(local_weights(np.zeros((3, 4, 2)), 1e-3), 0.25)
         np.testing.assert_allclose(local_weights(np.zeros((3, 4, 2)), 0), 0.25)

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-__all__ = ["centred_neighborhoods", "differences", "principal_directions", "typical_width"]
+from lle_gpu.cuda.arrays import array_module
+
+__all__ = [
+    "centred_neighborhoods",
+    "differences",
+    "principal_directions",
+    "typical_width",
+    "with_point",
+]
 
 Float = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -28,6 +36,13 @@ def differences(points: NDArray[Any], X: NDArray[Any], index: NDArray[np.integer
     Z = X[index].astype(np.float64, copy=False)
     Z -= points[:, None, :]
     return Z
+
+
+def with_point(index: Any) -> Any:
+    """The index sets [i, neighbours of i] (n, k + 1) of neighbours (n, k), NumPy's or CuPy's."""
+    xp = array_module(index)
+    own = xp.arange(len(index), dtype=index.dtype)[:, None]
+    return xp.concatenate([own, index], axis=1)
 
 
 def centred_neighborhoods(X: NDArray[Any], index: NDArray[np.integer]) -> Float:

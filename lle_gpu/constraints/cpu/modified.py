@@ -29,11 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.local import differences, principal_directions, typical_width
+from lle_gpu.constraints.cpu.local import (
+    differences,
+    principal_directions,
+    typical_width,
+    with_point,
+)
 from lle_gpu.constraints.cpu.standard import local_weights
+from lle_gpu.cuda.arrays import array_module
 from lle_gpu.parallel import for_each_chunk
 
-__all__ = ["modified"]
+__all__ = ["almost_null_sizes", "modified"]
 
 Float = NDArray[np.float64]
 
@@ -79,7 +85,7 @@ def modified(
 
     bytes_per_row = 8 * k * (2 * typical_width(X, k) + 4 * k + p)
     for_each_chunk(measure, n, bytes_per_row=bytes_per_row, n_jobs=n_jobs)
-    n_leading = k - _almost_null_sizes(values, k, n_components)
+    n_leading = k - almost_null_sizes(values, k, n_components)
 
     def combine(chunk: slice) -> None:
         leading = np.where(np.arange(p) < n_leading[chunk, None, None], U[chunk], 0.0)
@@ -100,23 +106,23 @@ def modified(
         rows[chunk, :, 0] = scaled
 
     for_each_chunk(combine, n, bytes_per_row=8 * k * (p + 5 * k), n_jobs=n_jobs, quiet=True)
-    own = np.arange(n, dtype=index.dtype)[:, None]
-    return Constraints(np.concatenate([own, index], axis=1), rows)
+    return Constraints(with_point(index), rows)
 
 
-def _almost_null_sizes(values: Float, k: int, n_components: int) -> NDArray[np.int64]:
-    """s_i for every point from the squared singular values (n, p), largest first."""
+def almost_null_sizes(values: Any, k: int, n_components: int) -> Any:
+    """s_i for every point from the squared singular values (n, p), largest first; any device's."""
+    xp = array_module(values)
     p = values.shape[1]
     if n_components >= p:  # every direction with any extent is kept
-        return np.full(len(values), k - p)
-    head = np.cumsum(values, axis=1)[:, :-1]
-    tail = np.cumsum(values[:, ::-1], axis=1)[:, -2::-1]
+        return xp.full(len(values), k - p)
+    head = xp.cumsum(values, axis=1)[:, :-1]
+    tail = xp.cumsum(values[:, ::-1], axis=1)[:, -2::-1]
     # Neighbours that all coincide with their point have no ratio: it counts as zero.
-    ratio = np.divide(tail, head, out=np.zeros_like(tail), where=head > 0)
-    eta = np.median(ratio[:, n_components - 1])
+    ratio = xp.where(head > 0, tail / xp.where(head > 0, head, 1.0), 0.0)
+    eta = xp.median(ratio[:, n_components - 1])
     # What has no extent at all belongs to the almost-null space, whatever eta is.
     droppable = ((ratio < eta) | (tail == 0)).sum(axis=1)
-    return np.clip(droppable + k - p, 1, k - n_components)
+    return xp.clip(droppable + k - p, 1, k - n_components)
 
 
 def _any_direction(P: Float, s: NDArray[np.int64]) -> Float:

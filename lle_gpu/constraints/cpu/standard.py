@@ -11,6 +11,7 @@ S. Roweis, L. Saul: Nonlinear dimensionality reduction by locally linear embeddi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.cpu.local import EPS, differences, typical_width
+from lle_gpu.constraints.cpu.local import EPS, differences, typical_width, with_point
+from lle_gpu.cuda.arrays import array_module
 from lle_gpu.parallel import for_each_chunk
 
 __all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
@@ -26,40 +28,64 @@ __all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
 Float = NDArray[np.float64]
 
 
-def local_weights(Z: Float, reg: float) -> Float:
-    """Barycentric weights of the origin in each set of points Z_i.
+def _solve(A: Float, b: Float) -> Float:
+    """Solutions of all A x = b; NaN if one of the matrices is singular, as cuBLAS gives it."""
+    solution: NDArray[Any]
+    try:
+        solution = np.linalg.solve(A, b)
+    except np.linalg.LinAlgError:
+        solution = np.full(b.shape, np.nan)
+    return solution
+
+
+def local_weights(Z: Float, reg: float, solve: Callable[[Float, Float], Float] = _solve) -> Float:
+    """Barycentric weights of the origin in each set of points Z_i, NumPy's or CuPy's.
 
     Parameters
     ----------
-    Z : ndarray of shape (c, k, d)
+    Z : ndarray of shape (c, k, d), float64
         Neighbours minus point.
     reg : float
         Ridge in units of the trace of the Gram matrix. 0 gives the limit reg -> 0: the weights of
         least norm among those that rebuild best.
+    solve : callable
+        A (c, m, m) and b (c, m, 1) -> the solutions of A x = b.
 
     Returns
     -------
     w : ndarray of shape (c, k), rows sum to one.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If ``reg`` is so small that a Gram matrix is singular all the same.
     """
-    k, d = Z.shape[1:]
-    trace = np.einsum("ckd,ckd->c", Z, Z)
-    w: NDArray[Any]
-    if reg == 0:
-        w = _unregularised(Z)
-    else:
-        # All neighbours on the point itself: any ridge gives equal weights.
-        ridge = np.where(trace > 0, reg * trace, 1.0)
-        if 2 * d < k:
-            # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
-            A = Z.transpose(0, 2, 1) @ Z
-            A[:, range(d), range(d)] += ridge[:, None]
-            y = np.linalg.solve(A, Z.sum(axis=1)[:, :, None])
-            w = 1.0 - (Z @ y)[:, :, 0]
-        else:
-            G = Z @ Z.transpose(0, 2, 1)
-            G[:, range(k), range(k)] += ridge[:, None]
-            w = np.linalg.solve(G, np.ones((len(Z), k, 1)))[:, :, 0]
-    return w / w.sum(axis=1, keepdims=True)
+    w = _unregularised(Z) if reg == 0 else _regularised(Z, reg, solve)
+    w /= w.sum(axis=1, keepdims=True)
+    if not bool(array_module(Z).isfinite(w).all()):
+        raise np.linalg.LinAlgError(
+            f"reg={reg!r} is too small: a Gram matrix with that ridge is singular in float64. Take "
+            "a larger one, or 0, which gives the weights of least norm"
+        )
+    return w
+
+
+def _regularised(Z: Float, reg: float, solve: Callable[[Float, Float], Float]) -> Float:
+    """(G + ridge I)^-1 1, up to its length."""
+    xp = array_module(Z)
+    c, k, d = Z.shape
+    transposed = Z.transpose(0, 2, 1)
+    trace = xp.einsum("ckd,ckd->c", Z, Z)
+    # All neighbours on the point itself: any ridge gives equal weights.
+    ridge = xp.where(trace > 0, reg * trace, 1.0)[:, None]
+    if 2 * d < k:
+        # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
+        A = transposed @ Z
+        A.reshape(c, -1)[:, :: d + 1] += ridge
+        return 1.0 - (Z @ solve(A, Z.sum(axis=1)[:, :, None]))[:, :, 0]
+    G = Z @ transposed
+    G.reshape(c, -1)[:, :: k + 1] += ridge
+    return solve(G, xp.ones((c, k, 1)))[:, :, 0]
 
 
 def _unregularised(Z: Float) -> Float:
@@ -68,14 +94,15 @@ def _unregularised(Z: Float) -> Float:
     Where 1 has a part in the null space of G, that part alone: it rebuilds the point exactly with
     the least norm. Otherwise the pseudo-inverse.
     """
+    xp = array_module(Z)
     k = Z.shape[1]
-    values, V = np.linalg.eigh(Z @ Z.transpose(0, 2, 1))
-    null = values <= k * EPS * values[:, -1:]
+    values, V = xp.linalg.eigh(Z @ Z.transpose(0, 2, 1))
+    null = values <= k * EPS * values.max(axis=1, keepdims=True)
     along = V.sum(axis=1)  # V^T 1
-    null_part = np.where(null, along, 0.0)
+    null_part = xp.where(null, along, 0.0)
     exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
-    regular = np.where(null, 0.0, along / np.where(null, 1.0, values))
-    coefficients = np.where(exact[:, None], null_part, regular)
+    regular = xp.where(null, 0.0, along / xp.where(null, 1.0, values))
+    coefficients = xp.where(exact[:, None], null_part, regular)
     return (V @ coefficients[:, :, None])[:, :, 0]
 
 
@@ -170,5 +197,4 @@ def standard(
     rows = np.empty((n, 1, k + 1))
     rows[:, 0, 0] = 1.0
     np.negative(barycentric_weights(X, X, index, reg=reg, n_jobs=n_jobs), out=rows[:, 0, 1:])
-    own = np.arange(n, dtype=index.dtype)[:, None]
-    return Constraints(np.concatenate([own, index], axis=1), rows)
+    return Constraints(with_point(index), rows)

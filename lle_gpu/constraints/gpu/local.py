@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lle_gpu.constraints.cpu.local import EPS, differences  # the same for CuPy's arrays
+from lle_gpu.constraints.cpu.local import differences, with_point  # the same for CuPy's arrays
 from lle_gpu.cuda import cupy
 
-__all__ = ["EPS", "differences", "kernel_index"]
+__all__ = ["differences", "kernel_index", "with_point"]
 
 LARGEST_INDEX = 2**31 - 1
 

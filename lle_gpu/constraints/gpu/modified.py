@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.modified import almost_null_sizes
 from lle_gpu.constraints.gpu.directions import (
     directions_bytes,
     directions_rows,
     principal_directions,
 )
+from lle_gpu.constraints.gpu.local import with_point
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.geometry import fitting_threads, lanes_per_item
 from lle_gpu.cuda.memory import for_each_chunk
@@ -62,7 +64,7 @@ def modified(
     # n x k x min(k, d) numbers.
     most = directions_rows(k, d)
     for_each_chunk(measure, n, directions_bytes(k, d, 0), most_rows=most, quiet=True)
-    n_leading = (k - _almost_null_sizes(values, k, n_components)).astype(np.int32)
+    n_leading = (k - almost_null_sizes(values, k, n_components)).astype(np.int32)
 
     shared_bytes = 8 * (2 * p + 4 * k)
     threads = max(32, fitting_threads(32, shared_bytes))
@@ -78,21 +80,4 @@ def modified(
         combine_rows(grid, block, (*arrays, *sizes, *options), shared_bytes=shared)
 
     for_each_chunk(combine, n, directions_bytes(k, d, p), most_rows=most)
-    own = cp.arange(n, dtype=index.dtype)[:, None]
-    return Constraints(cp.concatenate([own, index], axis=1), rows)
-
-
-def _almost_null_sizes(values: Any, k: int, n_components: int) -> Any:
-    """s_i for every point from the squared singular values (n, p), largest first."""
-    cp = cupy()
-    p = values.shape[1]
-    if n_components >= p:  # every direction with any extent is kept
-        return cp.full(len(values), k - p)
-    head = cp.cumsum(values, axis=1)[:, :-1]
-    tail = cp.cumsum(values[:, ::-1], axis=1)[:, -2::-1]
-    # Neighbours that all coincide with their point have no ratio: it counts as zero.
-    ratio = cp.where(head > 0, tail / cp.where(head > 0, head, 1.0), 0.0)
-    eta = cp.median(ratio[:, n_components - 1])
-    # What has no extent at all belongs to the almost-null space, whatever eta is.
-    droppable = ((ratio < eta) | (tail == 0)).sum(axis=1)
-    return cp.clip(droppable + k - p, 1, k - n_components)
+    return Constraints(with_point(index), rows)

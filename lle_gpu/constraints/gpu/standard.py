@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.constraints.gpu.local import EPS, differences, kernel_index
+from lle_gpu.constraints.cpu.standard import local_weights as weights_of
+from lle_gpu.constraints.gpu.local import differences, kernel_index, with_point
 from lle_gpu.cuda import cupy, kernel, register
 from lle_gpu.cuda.duration import rows_at_once
 from lle_gpu.cuda.geometry import (
@@ -107,48 +108,8 @@ register(SOURCE, map(_means, REALS.values()))
 
 
 def local_weights(Z: Any, reg: float) -> Any:
-    """Barycentric weights of the origin in each set of points Z_i.
-
-    Parameters
-    ----------
-    Z : cupy.ndarray of shape (c, k, d), float64
-        Neighbours minus point.
-    reg : float
-        Ridge in units of the trace of the Gram matrix. 0 gives the limit reg -> 0: the weights of
-        least norm among those that rebuild best.
-
-    Returns
-    -------
-    w : cupy.ndarray of shape (c, k), rows sum to one.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If ``reg`` is so small that a Gram matrix is singular all the same.
-    """
-    cp = cupy()
-    c, k, d = Z.shape
-    if reg == 0:
-        w = _unregularised(Z)
-    else:
-        trace = cp.einsum("ckd,ckd->c", Z, Z)
-        # All neighbours on the point itself: any ridge gives equal weights.
-        ridge = cp.where(trace > 0, reg * trace, 1.0)[:, None, None]
-        if 2 * d < k:
-            # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
-            A = Z.transpose(0, 2, 1) @ Z + ridge * cp.eye(d)
-            y = _solve(A, Z.sum(axis=1)[:, :, None])
-            w = 1.0 - (Z @ y)[:, :, 0]
-        else:
-            G = Z @ Z.transpose(0, 2, 1) + ridge * cp.eye(k)
-            w = _solve(G, cp.ones((c, k, 1)))[:, :, 0]
-    w /= w.sum(axis=1, keepdims=True)
-    if not bool(cp.isfinite(w).all()):  # cuBLAS does not say so itself
-        raise np.linalg.LinAlgError(
-            f"reg={reg!r} is too small: a Gram matrix with that ridge is singular in float64. Take "
-            "a larger one, or 0, which gives the weights of least norm"
-        )
-    return w
+    """As :func:`lle_gpu.constraints.cpu.standard.local_weights`, by cuBLAS and cuSOLVER."""
+    return weights_of(Z, reg, _solve)
 
 
 def _solve(A: Any, b: Any) -> Any:
@@ -165,24 +126,6 @@ def _solve(A: Any, b: Any) -> Any:
     with warnings.catch_warnings():  # which is the whole process's: not where there is no need
         warnings.filterwarnings("ignore", "The matrix size", UserWarning)
         return batched_gesv(A, b)
-
-
-def _unregularised(Z: Any) -> Any:
-    """Direction of lim_{r->0} (G + r I)^-1 1, by the eigenvectors of G.
-
-    Where 1 has a part in the null space of G, that part alone: it rebuilds the point exactly with
-    the least norm. Otherwise the pseudo-inverse.
-    """
-    cp = cupy()
-    k = Z.shape[1]
-    values, V = cp.linalg.eigh(Z @ Z.transpose(0, 2, 1))
-    null = values <= k * EPS * values.max(axis=1, keepdims=True)
-    along = V.sum(axis=1)  # V^T 1
-    null_part = cp.where(null, along, 0.0)
-    exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
-    regular = cp.where(null, 0.0, along / cp.where(null, 1.0, values))
-    coefficients = cp.where(exact[:, None], null_part, regular)
-    return (V @ coefficients[:, :, None])[:, :, 0]
 
 
 def barycentric_weights(
@@ -238,12 +181,10 @@ def standard(
     -------
     Constraints with rows of shape (n, 1, k + 1).
     """
-    cp = cupy()
     n, k = index.shape
-    rows = cp.empty((n, 1, k + 1))
+    rows = cupy().empty((n, 1, k + 1))
     _write_weights(rows[:, 0], X, X, index, reg)
-    own = cp.arange(n, dtype=index.dtype)[:, None]
-    return Constraints(cp.concatenate([own, index], axis=1), rows)
+    return Constraints(with_point(index), rows)
 
 
 def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> None:
