@@ -19,8 +19,11 @@ from lle_gpu.cuda import inventory
 from lle_gpu.cuda.inventory import LIBRARIES, conflicts, device_facts
 from lle_gpu.device import find_gpu, resolve
 
+# What cudaGetDeviceCount says where CUDA_VISIBLE_DEVICES names none.
+NO_DEVICE = "cudaErrorNoDevice: no CUDA-capable device is detected"
 
-def fake_cupy(count=1, count_error=None, kernel_error=None, written=1, capability="90"):
+
+def fake_cupy(count_error=None, kernel_error=None, written=1, capability="90"):
     """A module that answers as CuPy does where it is probed."""
     cupy = types.ModuleType("cupy")
     cupy.__spec__ = importlib.util.spec_from_loader("cupy", loader=None)
@@ -28,7 +31,7 @@ def fake_cupy(count=1, count_error=None, kernel_error=None, written=1, capabilit
     def device_count():
         if count_error is not None:
             raise count_error
-        return count
+        return 1
 
     class RawKernel:
         def __init__(self, source, name):
@@ -114,7 +117,7 @@ def test_without_cupy(monkeypatch):
     ("cupy", "says"),
     [
         (fake_cupy(count_error=RuntimeError("no driver")), "no NVIDIA driver or device: no driver"),
-        (fake_cupy(count=0), "finds no NVIDIA device"),
+        (fake_cupy(count_error=RuntimeError(NO_DEVICE)), "NVIDIA driver or device: cudaErrorNoDev"),
         (fake_cupy(capability="61"), "Imaginary 9000 has compute capability 6.1;.* need 7.5 or"),
         (fake_cupy(kernel_error=ImportError("libnvrtc.so")), "cannot run a kernel.*libnvrtc.so"),
         (fake_cupy(written=0), "ran and wrote nothing"),
@@ -280,5 +283,5 @@ def test_config_names_versions_and_extras():
 
 
 def test_the_cpu_does_without_all_of_this(monkeypatch, roll):
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(count=0))
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(count_error=RuntimeError(NO_DEVICE)))
     assert LocallyLinearEmbedding(n_neighbors=10).fit(roll).device_ == "cpu"
