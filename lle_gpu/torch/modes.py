@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 __all__ = [
+    "NOT_CAPTURED",
     "evaluating",
     "full_precision",
     "own_modes",
@@ -18,6 +19,11 @@ __all__ = [
     "seeded",
 ]
 
+# For operators that wait for the device, which no CUDA graph can hold: torch.compile, which makes
+# such graphs with mode="reduce-overhead", then leaves them out. Older releases have no such tag.
+NOT_CAPTURED = (
+    {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -17,6 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lle_gpu.neighbors.cpu import NeighborSearch
 from lle_gpu.torch import cuda
 from lle_gpu.torch.checks import checked, count, real, same_features
+from lle_gpu.torch.modes import NOT_CAPTURED
 
 __all__ = ["knn"]
 
@@ -84,7 +85,9 @@ def knn(
     return nearest(x, None if own and bank is x else bank, k, own)
 
 
-@custom_op("lle_gpu::knn", mutates_args=())  # type: ignore[untyped-decorator]
+@custom_op(  # type: ignore[untyped-decorator]
+    "lle_gpu::knn", mutates_args=(), **NOT_CAPTURED
+)
 def nearest(x: Tensor, bank: Tensor | None, k: int, exclude_self: bool) -> Tensor:
     """Rows (n, k) of the bank, or without one of x; see :func:`knn`."""
     if x.shape[0] == 0:

@@ -27,7 +27,7 @@ from torch.library import custom_op
 
 from lle_gpu.torch import cuda
 from lle_gpu.torch.checks import one_of, real, ridge, rows_of, same_features
-from lle_gpu.torch.modes import full_precision, product, products_lose_digits
+from lle_gpu.torch.modes import NOT_CAPTURED, full_precision, product, products_lose_digits
 from lle_gpu.torch.ops import local_adjoint, local_gram, scale_of
 
 __all__ = ["METHODS", "barycentric_weights"]
@@ -176,7 +176,7 @@ def _solved(L: Tensor, b: Tensor) -> Tensor:
 
 
 @custom_op(  # type: ignore[untyped-decorator]
-    "lle_gpu::barycentric_weights", mutates_args=(), device_types="cpu"
+    "lle_gpu::barycentric_weights", mutates_args=(), device_types="cpu", **NOT_CAPTURED
 )
 @full_precision
 def fused_weights(x: Tensor, bank: Tensor, idx: Tensor, reg: float) -> Tensor:
@@ -222,7 +222,9 @@ fused_weights.register_autograd(_fused_backward, setup_context=_fused_context)
 # --- which neighbours carry weight ---------------------------------------------------------------
 
 
-@custom_op("lle_gpu::nonnegative_support", mutates_args=())  # type: ignore[untyped-decorator]
+@custom_op(  # type: ignore[untyped-decorator]
+    "lle_gpu::nonnegative_support", mutates_args=(), **NOT_CAPTURED
+)
 @full_precision
 def nonnegative_support(A: Tensor) -> Tensor:
     """Where the solution of  min v^T A v / 2 - 1^T v,  v >= 0  is positive: (n, k), bool.

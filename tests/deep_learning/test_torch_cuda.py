@@ -33,6 +33,12 @@ def test_work_is_done_in_torch_s_stream(monkeypatch, pointer):
     assert cp.cuda.get_current_stream().ptr == 0
 
 
+@pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="an older PyTorch")
+@pytest.mark.parametrize("name", ["knn", "barycentric_weights", "nonnegative_support"])
+def test_cuda_graphs_leave_out_what_waits_for_the_device(name):
+    assert torch.Tag.cudagraph_unsafe in getattr(torch.ops.lle_gpu, name).default.tags
+
+
 @pytest.fixture
 def stand_in(monkeypatch):
     machine = install(monkeypatch)
