@@ -68,7 +68,7 @@ class Number(Interval):
 FLOAT_DTYPES = [np.float64, np.float32]
 # Squares of differences, summed over features, must neither overflow nor vanish.
 LARGEST, SMALLEST = 1e150, 1e-150
-# Of points that are made dense, or sparse, as many at once.
+# Of points that are made dense, or sparse, or go to a device, as many at once.
 PART_BYTES = 1 << 26
 
 
@@ -378,15 +378,34 @@ def to_device(array: Any) -> Any:
         For a CuPy array on another device: copies between devices are the caller's to make.
     """
     cp = cupy()
-    if is_device_array(array):
-        current = cp.cuda.Device().id
-        if array.device.id != current:
-            raise ValueError(
-                f"an array is on GPU {array.device.id}, the computation on GPU {current}: all "
-                "arrays must be on one device. Copy it there (with cupy.cuda.Device"
-                f"({current}): array = cupy.array(array)), or fit on its device."
-            )
-    return cp.ascontiguousarray(cp.asarray(array))
+    if not is_device_array(array):
+        return _copied(array)
+    current = cp.cuda.Device().id
+    if array.device.id != current:
+        raise ValueError(
+            f"an array is on GPU {array.device.id}, the computation on GPU {current}: all "
+            "arrays must be on one device. Copy it there (with cupy.cuda.Device"
+            f"({current}): array = cupy.array(array)), or fit on its device."
+        )
+    return cp.ascontiguousarray(array)
+
+
+def _copied(array: NDArray[Any]) -> Any:
+    """A NumPy array on the current device, in C order; what is large goes there in parts.
+
+    CuPy copies by way of pinned memory on the host, of as many bytes and up to twice as many, which
+    takes long to get and is not given back.
+    """
+    cp = cupy()
+    if array.nbytes <= PART_BYTES:
+        return cp.ascontiguousarray(cp.asarray(array))
+    copy = cp.empty(array.shape, array.dtype)
+    size = max(1, PART_BYTES * len(array) // array.nbytes)
+    for low in range(0, len(array), size):
+        part = array[low : low + size]
+        # The device changes the order of columns that stand one after the other.
+        copy[low : low + size] = cp.asarray(np.asfortranarray(part) if array.flags.fnc else part)
+    return copy
 
 
 def on_device(array: Any) -> AbstractContextManager[Any]:

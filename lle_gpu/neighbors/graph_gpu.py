@@ -45,7 +45,9 @@ def closed_classes(index: Any) -> ClosedClasses:
     """
     cp = cupy()
     n = len(index)
-    degree = cp.bincount(index.ravel(), minlength=n)
+    # Not bincount, which takes n numbers of device memory for each of hundreds of blocks.
+    degree = cp.zeros(n, dtype=np.int32)
+    cp.add.at(degree, index, 1)
     # Whom most points have for a neighbour is in a closed class, but for very odd graphs. If it is
     # not, no point of that class leads to it.
     reached = _only_class(index, int(degree.argmax()))

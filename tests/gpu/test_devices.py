@@ -17,6 +17,7 @@ from lle_gpu import (
     GpuFallbackWarning,
     GpuMemoryError,
     GpuUnavailableError,
+    arrays,
     locally_linear_embedding,
 )
 from lle_gpu.cuda import geometry
@@ -302,6 +303,19 @@ def test_kneighbors_gives_what_it_gets(gpu):
     index = search.kneighbors(points, 3, return_distance=False)
     assert type(index) is np.ndarray
     assert index.shape == (9, 3)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_go_there_in_parts(stand_in, monkeypatch, order):
+    """CuPy pins as much memory of the host as it copies at once, and keeps it."""
+    part = 1 << 12
+    monkeypatch.setattr(arrays, "PART_BYTES", part)
+    X = np.asarray(np.random.default_rng(0).normal(size=(1000, 7)), order=order)
+    there = arrays.to_device(X)
+    assert there.flags.c_contiguous
+    assert_array_equal(there.get(), X)
+    assert stand_in.machine.pinned_bytes <= part < X.nbytes
+    assert stand_in.machine.bytes_to_device == X.nbytes
 
 
 def test_the_graph_stays_where_it_is_unless_it_is_mended(stand_in, monkeypatch):

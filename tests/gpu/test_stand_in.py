@@ -177,6 +177,26 @@ def test_numbers_are_arrays_of_no_dimension(gpu):
     assert x.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 2.0]]
 
 
+def test_what_is_made_stands_in_cupy_s_order(gpu):
+    """A kernel is refused what is not in C order, and cuDSS what is not in Fortran's."""
+    cp = gpu.cupy
+    x = cp.asarray(np.asfortranarray(np.random.default_rng(0).normal(size=(5, 3))))
+    for kept in (x, x.astype(np.float32), cp.empty_like(x), cp.linalg.qr(x)[0]):
+        assert (kept.flags.c_contiguous, kept.flags.f_contiguous) == (False, True)
+    made = x + x, -x, cp.sqrt(abs(x)), cp.where(x > 0, x, 0.0), x.copy(), cp.concatenate([x, x])
+    for new in (*made, x @ cp.eye(3), x[:, cp.arange(2)], cp.ascontiguousarray(x)):
+        assert (new.flags.c_contiguous, new.flags.f_contiguous) == (True, False)
+
+
+def test_systems_without_a_solution_are_not_told_of(stand_in):
+    from cupy.cublas import batched_gesv
+
+    cp = stand_in.cupy
+    A = cp.asarray(np.stack([np.eye(2), np.ones((2, 2))]))
+    found = batched_gesv(A, cp.ones((2, 2, 1))).get()
+    assert np.isfinite(found).all(axis=(1, 2)).tolist() == [True, False]
+
+
 def test_views_share_memory_and_copies_do_not(gpu):
     cp = gpu.cupy
     x = cp.zeros((4, 3))
@@ -265,6 +285,16 @@ def test_arrays_belong_to_devices(stand_in):
         cp.cuda.Device(2).use()
 
 
+def test_elements_are_written_once(stand_in):
+    """On a device several threads would write them, in any order."""
+    cp = stand_in.cupy
+    x, twice = cp.zeros(4), cp.asarray([1, 3, 1])
+    x[twice] = 2.0
+    x[twice] = cp.asarray([np.nan, 3.0, np.nan])
+    with pytest.raises(ValueError, match="different values are written to one element"):
+        x[twice] = cp.arange(3.0)
+
+
 def test_memory_is_counted_and_runs_out(stand_in):
     cp, machine = stand_in.cupy, stand_in.machine
     pool = cp.get_default_memory_pool()
@@ -290,6 +320,10 @@ def test_memory_is_counted_and_runs_out(stand_in):
     assert machine.peak_bytes == 8192
     with cp.cuda.Device(1):
         cp.ones(1000)  # another device has its own
+    pool.set_limit(8192 + 512)
+    cp.ones(64)
+    with pytest.raises(MemoryError):
+        cp.ones(65)
 
 
 def test_copies_are_counted(stand_in):
@@ -299,6 +333,7 @@ def test_copies_are_counted(stand_in):
     x = cp.asarray(x)
     assert float(x[0]) == 1.0
     assert (machine.bytes_to_device, machine.bytes_to_host) == (80, 8)
+    assert machine.pinned_bytes == 128
 
 
 def test_a_captured_stream_takes_kernels_only(stand_in):
@@ -524,4 +559,21 @@ def test_devices_have_streams_of_their_own(stand_in):
         x = cp.ones(1)
     with cp.cuda.Device(1):
         x + 1
+        with pytest.raises(RuntimeError, match="does not match with the current device"):
+            stream.use()
+        with cp.cuda.Stream(non_blocking=True) as other, cp.cuda.Device(0):
+            assert cp.cuda.get_current_stream() is cp.cuda.Stream.null
+            assert cp.cuda.get_current_stream(1) is other
     assert stream.done
+
+
+def test_a_copy_to_the_host_is_made_on_the_current_device_s_stream(stand_in):
+    """Wherever the array is."""
+    cp = stand_in.cupy
+    with cp.cuda.Device(1):
+        x = cp.ones(1)
+    assert float(x.get()[0]) == 1.0  # the null stream is the array's device's
+    with cp.cuda.Stream(non_blocking=True), cp.cuda.Device(1):
+        x += 1
+    with cp.cuda.Stream(non_blocking=True), unordered("read", "written"):
+        x.get()

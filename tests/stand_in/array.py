@@ -61,10 +61,13 @@ def _note(reads: list[Accesses], *written: ndarray) -> None:
     machine.streams.operation(machine.stream, reads, writes)
 
 
-def wrap(value: Any, *sources: Any) -> Any:
-    """One of our arrays: a view if it shares a source's memory, else newly allocated."""
+def wrap(value: Any, *sources: Any, order: str = "C") -> Any:
+    """One of our arrays: a view if it shares a source's memory, else newly allocated.
+
+    What CuPy makes stands in C order, whatever it is made of, but where the caller says "K".
+    """
     if isinstance(value, tuple):
-        parts = [wrap(part, *sources) for part in value]
+        parts = [wrap(part, *sources, order=order) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     reads = operands()
     if not isinstance(value, np.ndarray | np.generic):
@@ -76,7 +79,7 @@ def wrap(value: Any, *sources: Any) -> Any:
         if isinstance(source, ndarray) and np.may_share_memory(value, source._array):
             return _make(value, source._allocation)
     no_capture("an array is made")
-    array = _make(value, Allocation(value.nbytes))
+    array = _make(np.asarray(value, order=order), Allocation(value.nbytes))
     _note(reads, array)
     return array
 
@@ -87,7 +90,9 @@ def _make(value: np.ndarray, allocation: Allocation) -> ndarray:
     return array
 
 
-def like_numpy(stub: Callable[..., Any], numpys: Callable[..., Any] | None = None) -> Any:
+def like_numpy(
+    stub: Callable[..., Any], numpys: Callable[..., Any] | None = None, order: str = "C"
+) -> Any:
     """A function with the stub's signature, which is CuPy's, that does what NumPy's does."""
     signature = inspect.signature(stub)
     does = numpys or getattr(np, stub.__name__)
@@ -116,7 +121,8 @@ def like_numpy(stub: Callable[..., Any], numpys: Callable[..., Any] | None = Non
         result = does(*positional, **keywords)
         out = bound.arguments.get("out")
         if out is None:
-            return wrap(result, *sources)
+            numbers = isinstance(result, bool | int | float)  # which NumPy counts on the host
+            return wrap(np.asarray(result) if numbers else result, *sources, order=order)
         ran(out)
         return out
 
@@ -244,9 +250,12 @@ class ndarray:  # noqa: N801
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         no_capture("a copy to the host")
+        from .cuda import get_current_stream
+
         machine.bytes_to_host += self.nbytes
+        stream = get_current_stream() if stream is None else stream  # of the current device
         with self.device:
-            copying = machine.stream if stream is None else stream._name
+            copying = stream._name
         machine.streams.operation(copying, [self._allocation.accesses])
         if blocking:
             machine.streams.wait_on_host(machine.streams.at(copying))
@@ -277,7 +286,15 @@ class ndarray:  # noqa: N801
         if not isinstance(value, ndarray | bool | int | float | complex | np.generic):
             raise TypeError(f"Unsupported type {type(value)}")
         no_capture("setting elements")
-        unwrap(self)[_index(index)] = unwrap(value)
+        key, value = _index(index), unwrap(value)
+        unwrap(self)[key] = value
+        if any(isinstance(part, np.ndarray) for part in (key if isinstance(key, tuple) else [key])):
+            # Threads write these in any order: what is written twice has to be the same.
+            written = np.asarray(value).astype(self.dtype)
+            if not np.array_equal(
+                self._array[key], np.broadcast_to(written, self._array[key].shape), equal_nan=True
+            ):
+                raise ValueError("different values are written to one element")
         ran(self)
 
     def __len__(self) -> int:
@@ -336,11 +353,11 @@ class ndarray:  # noqa: N801
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         no_capture("astype")
-        return wrap(unwrap(self).astype(dtype, order, copy=copy), self)
+        return wrap(unwrap(self).astype(dtype, order, copy=copy), self, order="K")
 
     def copy(self, order="C"):
         no_capture("copy")
-        return wrap(unwrap(self).copy(order))
+        return wrap(unwrap(self).copy(order), order="K")
 
     def reshape(self, *shape, order="C"):
         return wrap(unwrap(self).reshape(*shape, order=order), self)
@@ -356,6 +373,8 @@ class ndarray:  # noqa: N801
 
     def sort(self, axis=-1, kind=None):
         no_capture("sort")
+        if not self.flags.c_contiguous:
+            raise NotImplementedError("Sorting non-contiguous array is not supported.")
         unwrap(self).sort(axis, kind="stable")
         ran(self)
 

@@ -22,7 +22,17 @@ def _solved(a, b):
             f"The matrix size ({a.shape[-1]}) exceeds the set limit ({get_batched_gesv_limit()})",
             stacklevel=3,
         )
-    return np.linalg.solve(a, b)
+    try:
+        return np.linalg.solve(a, b)
+    except np.linalg.LinAlgError:  # of which cuBLAS says nothing
+        return np.stack([_one_solved(*system) for system in zip(a, b, strict=True)])
+
+
+def _one_solved(a, b):
+    try:
+        return np.linalg.solve(a, b)
+    except np.linalg.LinAlgError:
+        return np.full(b.shape, np.nan)
 
 
 @functools.partial(like_numpy, numpys=_solved)

@@ -163,15 +163,20 @@ class Stream:
         return stream
 
     def __enter__(self):
-        self._before.append(get_current_stream())
-        machine.thread.stream = self
-        return self
+        self._before.append((machine.device, get_current_stream()))
+        return self.use()
 
     def __exit__(self, *_):
-        machine.thread.stream = self._before.pop()
+        device, before = self._before.pop()
+        _current_streams()[device] = before
 
     def use(self):
-        machine.thread.stream = self
+        if self.device_id not in (-1, machine.device):
+            raise RuntimeError(
+                f"The device that the stream is created on ({self.device_id}) does not match with "
+                f"the current device ({machine.device})"
+            )
+        _current_streams()[machine.device] = self
         return self
 
     def begin_capture(self, mode=None):
@@ -236,9 +241,13 @@ class Event:
         return True
 
 
+def _current_streams() -> dict[int, Stream]:
+    """The calling thread's, by device."""
+    return vars(machine.thread).setdefault("streams", {})
+
+
 def get_current_stream(device_id=-1):
-    current = getattr(machine.thread, "stream", Stream.null)
-    return current if current.device_id in (-1, machine.device) else Stream.null
+    return _current_streams().get(machine.device if device_id < 0 else device_id, Stream.null)
 
 
 def get_elapsed_time(start_event, end_event):

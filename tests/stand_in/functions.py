@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import inspect
 import math
@@ -31,12 +32,13 @@ def _from_host(a: Any, dtype: Any, order: Any, copy: Any) -> Any:
         if dtype is not None and a.dtype != dtype:
             return a.astype(dtype, order or "K")
         value = np.array(unwrap(a), order=order or "K", copy=True if copy else None)
-        return a if value is a._array else wrap(value, a)
+        return a if value is a._array else wrap(value, a, order="K")
     no_capture("a copy to the device")
-    # CuPy keeps Fortran's order; tests that need C's ask for it.
-    value = np.array(a, dtype, order="C" if order in (None, "K") else order)
+    fortran = isinstance(a, np.ndarray) and a.flags.fnc and order in (None, "K")
+    value = np.array(a, dtype, order="F" if fortran else "C" if order in (None, "K") else order)
     machine.bytes_to_device += value.nbytes
-    return wrap(value)
+    machine.pinned_bytes = builtins.max(machine.pinned_bytes, 1 << (value.nbytes - 1).bit_length())
+    return wrap(value, order="K")
 
 
 def _foreign(a: Any) -> Any:
@@ -89,19 +91,19 @@ def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
 
 
 def zeros(shape, dtype=float, order="C"):
-    return wrap(np.zeros(shape, dtype, order))
+    return wrap(np.zeros(shape, dtype, order), order="K")
 
 
 def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
-    return wrap(np.zeros_like(unwrap(a), dtype, order, shape=shape))
+    return wrap(np.zeros_like(unwrap(a), dtype, order, shape=shape), order="K")
 
 
 def ones(shape, dtype=float, order="C"):
-    return wrap(np.ones(shape, dtype, order))
+    return wrap(np.ones(shape, dtype, order), order="K")
 
 
 def full(shape, fill_value, dtype=None, order="C"):
-    return wrap(np.full(shape, unwrap(fill_value), dtype, order))
+    return wrap(np.full(shape, unwrap(fill_value), dtype, order), order="K")
 
 
 def arange(start, stop=None, step=1, dtype=None):
@@ -111,7 +113,7 @@ def arange(start, stop=None, step=1, dtype=None):
 
 
 def eye(N, M=None, k=0, dtype=float, order="C"):
-    return wrap(np.eye(N, M, k, dtype, order))
+    return wrap(np.eye(N, M, k, dtype, order), order="K")
 
 
 def get_array_module(*args):
@@ -159,8 +161,6 @@ def flatnonzero(a): ...
 def unique(ar, return_index=False, return_inverse=False, return_counts=False, axis=None): ...
 @like_numpy
 def searchsorted(a, v, side="left", sorter=None): ...
-@like_numpy
-def bincount(x, weights=None, minlength=None): ...
 @like_numpy
 def diff(a, n=1, axis=-1): ...
 @like_numpy
@@ -259,6 +259,15 @@ def _ufunc(name: str, arguments: int) -> Any:
     return ufunc
 
 
+def _add_at(a: ndarray, indices: Any, b: Any = None) -> None:
+    """``cupy.add.at``, by atomics: of integers and float32 and more."""
+    no_capture("add.at")
+    if a.dtype not in (np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64):
+        raise TypeError(f"cupy.add.at does not support {a.dtype}")
+    np.add.at(unwrap(a), unwrap(indices), unwrap(b))
+    ran(a)
+
+
 UNARY = [
     *("abs", "ceil", "exp", "floor", "isfinite", "isnan", "log", "logical_not", "negative"),
     *("rint", "sign", "sqrt", "square"),
@@ -272,6 +281,8 @@ for _name in UNARY:
     globals()[_name] = _ufunc(_name, 1)
 for _name in BINARY:
     globals()[_name] = _ufunc(_name, 2)
+
+add.at = _add_at  # noqa: F821
 
 FUNCTIONS = [
     name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from .array import like_numpy
@@ -13,6 +15,12 @@ def _linalg(stub):
     return like_numpy(stub, getattr(np.linalg, stub.__name__))
 
 
+def _qr(a, mode="reduced"):
+    """As cuSOLVER leaves them: by columns."""
+    found = np.linalg.qr(a, mode)
+    return found if mode == "r" or a.ndim > 2 else tuple(map(np.asfortranarray, found))
+
+
 @_linalg
 def cholesky(a): ...
 @_linalg
@@ -21,7 +29,7 @@ def eigh(a, UPLO="L"): ...
 def eigvalsh(a, UPLO="L"): ...
 @_linalg
 def norm(x, ord=None, axis=None, keepdims=False): ...
-@_linalg
+@functools.partial(like_numpy, numpys=_qr, order="K")
 def qr(a, mode="reduced"): ...
 @_linalg
 def svd(a, full_matrices=True, compute_uv=True): ...

@@ -28,6 +28,8 @@ class Machine:
         Names of the kernels launched, in order.
     bytes_to_host, bytes_to_device : int
         Copied so far.
+    pinned_bytes : int
+        The most memory of the host that CuPy has pinned for a copy, and keeps.
     peak_bytes : int
         The most that was allocated at once on one device.
     shared_bytes : int
@@ -47,7 +49,7 @@ class Machine:
         self.pool_limit = 0  # none
         self.seed = 0
         self.launches: list[str] = []
-        self.bytes_to_host = self.bytes_to_device = self.peak_bytes = 0
+        self.bytes_to_host = self.bytes_to_device = self.peak_bytes = self.pinned_bytes = 0
         self.shared_bytes = 232_448
         self.multiprocessors = 4
         self.used = [0] * self.n_devices
@@ -88,7 +90,8 @@ class Allocation:
         self.generation = machine.generation
         with machine._lock:
             used = machine.used[self.device] + self.size
-            if used > machine.memory_bytes:
+            pool = machine.pool_limit or machine.memory_bytes
+            if used > min(machine.memory_bytes, pool):
                 self.size = 0
                 raise OutOfMemoryError(size, machine.used[self.device])
             machine.used[self.device] = used
