@@ -26,19 +26,18 @@ from lle_gpu.parallel import for_each_chunk
 __all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
 
 Float = NDArray[np.float64]
+Solve = Callable[[Float, Float], NDArray[Any]]
 
 
-def _solve(A: Float, b: Float) -> Float:
+def _solve(A: Float, b: Float) -> NDArray[Any]:
     """Solutions of all A x = b; NaN if one of the matrices is singular, as cuBLAS gives it."""
-    solution: NDArray[Any]
     try:
-        solution = np.linalg.solve(A, b)
+        return np.linalg.solve(A, b)
     except np.linalg.LinAlgError:
-        solution = np.full(b.shape, np.nan)
-    return solution
+        return np.full(b.shape, np.nan)
 
 
-def local_weights(Z: Float, reg: float, solve: Callable[[Float, Float], Float] = _solve) -> Float:
+def local_weights(Z: Float, reg: float, solve: Solve = _solve) -> Float:
     """Barycentric weights of the origin in each set of points Z_i, NumPy's or CuPy's.
 
     Parameters
@@ -70,7 +69,7 @@ def local_weights(Z: Float, reg: float, solve: Callable[[Float, Float], Float] =
     return w
 
 
-def _regularised(Z: Float, reg: float, solve: Callable[[Float, Float], Float]) -> Float:
+def _regularised(Z: Float, reg: float, solve: Solve) -> Float:
     """(G + ridge I)^-1 1, up to its length."""
     xp = array_module(Z)
     c, k, d = Z.shape
