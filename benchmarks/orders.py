@@ -27,7 +27,7 @@ from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.datasets import load
 from lle_gpu.parallel import one_blas_thread
 from lle_gpu.spectral.cpu.factorisation import PANEL_SIZE
-from lle_gpu.spectral.cpu.ordering import dissect, permuted, predict_fill
+from lle_gpu.spectral.cpu.ordering import dissect, permuted
 from lle_gpu.spectral.cpu.pardiso import Pardiso, PardisoError
 
 __all__ = ["CASES", "MKL", "ORDERS", "main", "measure", "measure_mkl"]
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     for case in names:
         A, pivot = matrix(case)
         with one_blas_thread():
-            predicted = predict_fill(A).nonzeros / A.shape[0]
+            predicted = dissect(A).estimate().nonzeros / A.shape[0]
             for order in (*ORDERS, MKL):
                 try:
                     row = measure_mkl(A, pivot) if order == MKL else measure(A, pivot, order)

@@ -20,7 +20,7 @@ from lle_gpu.spectral import chebyshev
 from lle_gpu.spectral.chebyshev import (
     ChebyshevFilter,
     Density,
-    Plan,
+    FilterPlan,
     chebyshev_bottom_vectors,
     predict_cost,
 )
@@ -296,7 +296,7 @@ class TestNullVectors:
     @pytest.mark.parametrize("tol", [1e-6, 1e-2])
     def test_what_is_left_of_others_hides_no_null_vector(self, tol, monkeypatch):
         # Within the tolerance, sigma of the null vector would be 1e-11 or more.
-        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: Plan(20, 0.2, 40, 0.0))
+        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: FilterPlan(20, 0.2, 40, 0.0))
         eigenvalues = np.r_[0, 0, np.linspace(0.003, 1, 2000) ** 2]
         F = csr_array(diags_array(np.sqrt(eigenvalues)))
         result = chebyshev_bottom_vectors(
@@ -320,7 +320,7 @@ class TestNullVectors:
     @pytest.mark.parametrize("following", [0.15, 0.3, 0.42, 0.5, 0.7])
     def test_the_next_value_wherever_it_is(self, following, monkeypatch):
         """a = 0.2, sqrt(a) = 0.447: where p is small, and where it is no more than delta."""
-        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: Plan(14, 0.2, 60, 0.0))
+        monkeypatch.setattr(chebyshev, "make_plan", lambda *_: FilterPlan(14, 0.2, 60, 0.0))
         sigma = np.r_[0, 0.01, 0.02, following, np.linspace(following + 0.02, 1, 2000)]
         F = csr_array(diags_array(sigma))
         for seed in range(5):
@@ -370,8 +370,8 @@ class TestNullVectors:
 
 
 class TestLimits:
-    POOR = Plan(degree=8, low=2.0, columns=24, work=0.0)
-    TOO_SHARP = Plan(degree=600, low=1e-5, columns=24, work=0.0)
+    POOR = FilterPlan(degree=8, low=2.0, columns=24, work=0.0)
+    TOO_SHARP = FilterPlan(degree=600, low=1e-5, columns=24, work=0.0)
 
     @pytest.mark.parametrize(
         ("plan", "method"), [(POOR, "standard"), (TOO_SHARP, "ltsa")], ids=["crowded", "empty"]

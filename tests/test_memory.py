@@ -165,7 +165,7 @@ def resident():
 def plan(operator, density, n_wanted, largest_probe=0, basis_bytes=0):
     density.extend(2)
     columns = max(basis_bytes // (8 * operator.n) - 32, n_wanted + 33)
-    return chebyshev.Plan(2, density.high / 2, int(min(columns, 200)), 0.0)
+    return chebyshev.FilterPlan(2, density.high / 2, int(min(columns, 200)), 0.0)
 
 chebyshev.make_plan = plan
 method, solver, k, q = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -287,7 +287,7 @@ class TestLimit:
     def coarse(operator, density, *_):
         """A filter that has done soon, with or without success."""
         density.extend(2)
-        return chebyshev.Plan(2, density.high / 2, 40, 0.0)
+        return chebyshev.FilterPlan(2, density.high / 2, 40, 0.0)
 
     def test_too_small_for_anything_says_the_least_and_the_least_works(self):
         model = LocallyLinearEmbedding(n_neighbors=12, memory_limit="1MB")

@@ -19,10 +19,9 @@ from lle_gpu.spectral.cpu import ordering
 from lle_gpu.spectral.cpu.factorisation import Factorisation
 from lle_gpu.spectral.cpu.ordering import (
     Elimination,
+    choose_elimination,
     dissect,
-    fill_reducing_order,
     permuted,
-    predict_fill,
 )
 from lle_gpu.spectral.cpu.pardiso import find_mkl
 
@@ -154,8 +153,8 @@ class TestDissection:
         assert superlu_fill(A, dissect(A).order) <= factor * superlu_fill(A, None)
 
     def test_it_is_taken_where_separators_are_large(self):
-        assert fill_reducing_order(square(make_manifold("swiss-roll", 3000), 12)) is None
-        assert fill_reducing_order(cube(6000, 5, 14)) is not None
+        assert choose_elimination(square(make_manifold("swiss-roll", 3000), 12)).order is None
+        assert choose_elimination(cube(6000, 5, 14)).order is not None
 
     def test_permuted(self):
         A = random_array((30, 30), density=0.2, format="csr", rng=np.random.default_rng(0))
@@ -184,16 +183,16 @@ class TestPrediction:
         A = make()
         # Small fill on all graphs is easy to predict; the true one comes from the factorisation.
         true = superlu_fill(A, dissect(A).order)
-        assert true / 2 <= predict_fill(A).nonzeros <= 2 * true
+        assert true / 2 <= dissect(A).estimate().nonzeros <= 2 * true
 
     def test_of_ltsa(self):
         X = make_manifold("swiss-roll", 5000)
         M = gram(cpu.ltsa(X, neighbors(X, 12).astype(np.int32), 2))
         true = superlu_fill(csr_array(M + eye_array(5000)), dissect(M).order)
-        assert true / 2 <= predict_fill(M).nonzeros <= 2 * true
+        assert true / 2 <= dissect(M).estimate().nonzeros <= 2 * true
 
     def test_a_clique_is_dense(self):
-        estimate = predict_fill(blobs(300))
+        estimate = dissect(blobs(300)).estimate()
         assert estimate.nonzeros == 300**2
         assert estimate.flops == pytest.approx(2 / 3 * 300**3)
         assert estimate.bytes >= 12 * estimate.nonzeros
@@ -235,7 +234,7 @@ class TestFactorisation:
     def test_fill_is_that_of_the_dissection(self):
         A = grid(16, 16, 16)
         ours = Factorisation(A, shift=1e-15, pivot=0.1).fill
-        by_degree = Elimination(None, predict_fill(A))
+        by_degree = Elimination(None, dissect(A).estimate())
         assert ours < Factorisation(A, shift=1e-15, pivot=0.1, elimination=by_degree).fill
 
 

@@ -17,8 +17,9 @@ from lle_gpu import LocallyLinearEmbedding
 from lle_gpu.constraints import cpu
 from lle_gpu.constraints.cpu.assemble import gram, stack
 from lle_gpu.spectral import refinement
-from lle_gpu.spectral.cpu import refine
+from lle_gpu.spectral.cpu import TOOLS
 from lle_gpu.spectral.cpu.shift_invert import SYMMETRIC_SHIFT, SymmetricInverse
+from lle_gpu.spectral.refinement import refine
 
 
 def fit(X, **parameters):
@@ -127,6 +128,7 @@ class TestRefine:
     def run(self, F, norm, inverse, theta, start, delta, tol=1e-6, residual_tol=1e-12):
         n = F.shape[1]
         return refine(
+            TOOLS,
             F,
             norm,
             lambda X: inverse @ X,

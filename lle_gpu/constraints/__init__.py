@@ -16,7 +16,8 @@ ltsa      k neighbours         k (rank k-d-1)        what no affine function of 
 Stacked, the rows are a sparse matrix F with F 1 = 0, and the embedding minimises ||F Y||_F^2 over
 Y^T Y = I, Y^T 1 = 0. The papers' matrix is M = F^T F. What follows this stage knows no method.
 
-The CPU's functions are in :mod:`lle_gpu.constraints.cpu`, one file a method.
+Each method is a function of its name in :mod:`lle_gpu.constraints.cpu` and in
+:mod:`lle_gpu.constraints.gpu`, one file a method.
 """
 
 from __future__ import annotations

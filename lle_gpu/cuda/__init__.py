@@ -21,7 +21,7 @@ Importing this package imports no CuPy.
 
 from __future__ import annotations
 
-from lle_gpu.cuda.compiler import KernelCompilationError, kernel, register
+from lle_gpu.cuda.compiler import REALS, KernelCompilationError, kernel, register
 from lle_gpu.cuda.probe import cupy
 
-__all__ = ["KernelCompilationError", "cupy", "kernel", "register"]
+__all__ = ["REALS", "KernelCompilationError", "cupy", "kernel", "register"]

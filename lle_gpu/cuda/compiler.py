@@ -33,6 +33,7 @@ from lle_gpu.cuda.probe import cupy
 
 __all__ = [
     "OPTIONS",
+    "REALS",
     "Kernel",
     "KernelCompilationError",
     "forget_kernels",
@@ -45,6 +46,8 @@ __all__ = [
 
 # -lineinfo costs nothing at run time: profilers and sanitizers then name lines.
 OPTIONS = ("-std=c++17", "-lineinfo")
+# The kernels' names for the float types of arrays.
+REALS = {"float32": "float", "float64": "double"}
 # Dynamic shared memory that a block gets without the kernel having asked for more.
 PLAIN_SHARED_BYTES = 48 * 1024
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')

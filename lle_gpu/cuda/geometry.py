@@ -22,6 +22,7 @@ from lle_gpu.cuda.duration import forget_rates
 from lle_gpu.cuda.probe import cupy, forget_probes
 
 __all__ = [
+    "LARGEST_INDEX",
     "Geometry",
     "block_per_item",
     "check_launch",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 WARP = 32
+# Kernels number rows and entries by int32.
+LARGEST_INDEX = 2**31 - 1
 # CUDA's limits, the same on all devices of compute capability 7.5 and above.
 LARGEST_GRID = (2**31 - 1, 65_535, 65_535)
 LARGEST_BLOCK = (1024, 1024, 64)

@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.exceptions import warn_user
-from lle_gpu.spectral.problem import NULL_TOL, RESIDUAL_TOL, Problem, Solution
-from lle_gpu.spectral.spectrum import Spectrum
+from lle_gpu.spectral.problem import NULL_TOL, RESIDUAL_TOL, Problem
+from lle_gpu.spectral.spectrum import Solution, Spectrum
 from lle_gpu.spectral.toolbox import Toolbox
 
 __all__ = ["certified", "residual_norms"]

@@ -42,13 +42,13 @@ from lle_gpu.cuda.arrays import array_module
 from lle_gpu.progress import note
 from lle_gpu.spectral.lanczos import lanczos
 from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
+from lle_gpu.spectral.spectrum import Solution
 
 __all__ = [
-    "BottomVectors",
     "ChebyshevFilter",
     "Density",
+    "FilterPlan",
     "Operator",
-    "Plan",
     "chebyshev_bottom_vectors",
     "make_plan",
     "predict_cost",
@@ -259,7 +259,7 @@ def _inner(X: Float, Y: Float) -> float:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilterPlan:
     """A filter, and what it should take.
 
     Attributes
@@ -288,7 +288,7 @@ def make_plan(
     n_wanted: int,
     largest_probe: float = LARGEST_PROBE,
     basis_bytes: int = BASIS_BYTES,
-) -> Plan:
+) -> FilterPlan:
     """Degree of least predicted cost; the density is refined as far as that takes."""
     n = operator.n
     largest = min(n, max(basis_bytes // (8 * n) - EXTRA_BLOCKS * WIDTH, n_wanted + 1 + 4 * WIDTH))
@@ -314,7 +314,7 @@ def make_plan(
         best = int(work.argmin())
         if (degrees[best] <= 3 * probe and np.isfinite(work[best])) or 2 * probe > largest_probe:
             kept = min(int(columns[best]), int(largest))
-            return Plan(int(degrees[best]), float(low[best]), kept, float(work[best]))
+            return FilterPlan(int(degrees[best]), float(low[best]), kept, float(work[best]))
         probe *= 2
 
 
@@ -356,26 +356,6 @@ def predict_cost(
     return plan.work / speed
 
 
-@dataclass(frozen=True)
-class BottomVectors:
-    """What :func:`chebyshev_bottom_vectors` found.
-
-    Attributes
-    ----------
-    vectors : ndarray of shape (n, q)
-    next_values : ndarray of shape (1,)
-        The first singular value left out.
-    failure : str
-        What went wrong; empty if nothing did.
-    description : str
-    """
-
-    vectors: Float
-    next_values: Float
-    failure: str
-    description: str
-
-
 def chebyshev_bottom_vectors(
     operator: Operator,
     rayleigh_ritz: Callable[[Float], tuple[Float, Float]],
@@ -389,7 +369,7 @@ def chebyshev_bottom_vectors(
     null_value: float,
     max_iter: int,
     basis_bytes: int = BASIS_BYTES,
-) -> BottomVectors:
+) -> Solution:
     """Right singular vectors of F of smallest singular value, beside a known null space.
 
     Parameters
@@ -417,7 +397,7 @@ def chebyshev_bottom_vectors(
 
     Returns
     -------
-    BottomVectors
+    Solution
     """
     xp = array_module(null)
     start = random.standard_normal((operator.n, WIDTH))
@@ -519,10 +499,10 @@ def chebyshev_bottom_vectors(
     n_wanted = q + 1 - null.shape[1]
     vectors = xp.concatenate([null[:, 1:], warm[:, :n_wanted]], axis=1)
     next_values = values[len(values) - warm.shape[1] :][n_wanted:]
-    return BottomVectors(vectors, next_values, failure, description)
+    return Solution(vectors, next_values, failure, operator.columns, description)
 
 
-def _with_degree(plan: Plan, high: float, degree: float) -> Plan:
+def _with_degree(plan: FilterPlan, high: float, degree: float) -> FilterPlan:
     """The plan with about this degree, and the a that goes with it."""
     even = max(2 * int(np.ceil(degree / 2)), 2)
     return replace(plan, degree=even, low=min(plan.low * (plan.degree / even) ** 2, high / 2))
@@ -536,7 +516,7 @@ def _checked_plan(
     room: int,
     largest_probe: float,
     basis_bytes: int,
-) -> tuple[Plan, float, int]:
+) -> tuple[FilterPlan, float, int]:
     """A plan, b, raised as long as an eigenvalue above it shows, and the density's degree."""
     while True:
         density = Density(operator, high, start, room)

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.progress import advance, note
 from lle_gpu.spectral.gmres_polynomial import Polynomial, Then, gmres_polynomial
-from lle_gpu.spectral.lanczos import COPIES, NEXT_VALUE_TOL, LanczosResult
-from lle_gpu.spectral.problem import Solution
+from lle_gpu.spectral.lanczos import COPIES, NEXT_VALUE_TOL, LanczosResult, project
+from lle_gpu.spectral.spectrum import Solution
 
 __all__ = ["SquareProducts", "davidson", "davidson_bottom_vectors"]
 
@@ -282,7 +282,7 @@ def davidson(
         B.multiply_transposed(xp.ascontiguousarray(BV), _into(R))
         R -= V * xp.asarray(sigma**2)
         # Normalised, R would magnify its rounding along the constant, which P cannot take.
-        R -= keep_out @ (keep_out.T @ R)
+        R = project(R, keep_out)
         residual = to_host(xp.linalg.norm(R, axis=0))
         angle, converged = _test(sigma**2, residual, n_wanted, tol, residual_tol, EPS * norm)
         worst = float(residual[: max(n_wanted, 1)].max())
@@ -333,8 +333,7 @@ def _fresh(block: Float, keep_out: Float, basis: Float) -> Float:
     block = block[:, xp.asarray(np.flatnonzero(lengths))]
     block = block / xp.asarray(lengths[lengths > 0])
     for _ in range(2):
-        block = block - keep_out @ (keep_out.T @ block)
-        block = block - basis @ (basis.T @ block)
+        block = project(project(block, keep_out), basis)
         block, R = xp.linalg.qr(block)
         sizes = to_host(xp.abs(xp.diagonal(R)))
         block = block[:, xp.asarray(np.flatnonzero(sizes > 1e-10))]

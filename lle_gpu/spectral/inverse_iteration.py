@@ -12,8 +12,9 @@ from lle_gpu.progress import note
 from lle_gpu.spectral.certificate import residual_norms
 from lle_gpu.spectral.lanczos import lanczos
 from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
-from lle_gpu.spectral.problem import LARGEST_BLOCK, RESIDUAL_TOL, Problem, Solution
+from lle_gpu.spectral.problem import LARGEST_BLOCK, RESIDUAL_TOL, Problem
 from lle_gpu.spectral.refinement import FINEST, refine
+from lle_gpu.spectral.spectrum import Solution
 from lle_gpu.spectral.toolbox import Inverse
 
 __all__ = ["iterate"]

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.progress import advance
 
-__all__ = ["LanczosResult", "lanczos"]
+__all__ = ["LanczosResult", "lanczos", "project"]
 
 Float = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -125,7 +125,7 @@ def lanczos(
     xp = array_module(start)
     n = start.shape[0]
     room = n - keep_out.shape[1]
-    block = _orthonormal(_project(start, keep_out), floor=0.0)[0]
+    block = _orthonormal(project(start, keep_out), floor=0.0)[0]
     width = block.shape[1]
     if max_basis is None:
         max_basis = max(2 * (n_wanted + 1) + 4 * width, 24)
@@ -143,7 +143,7 @@ def lanczos(
         W = apply(block)
         n_steps += 1
         advance()
-        W = _project(W, keep_out)
+        W = project(W, keep_out)
         projected = basis.T @ W
         W -= basis @ projected
         H = to_host(projected)
@@ -154,7 +154,7 @@ def lanczos(
         block, R = _orthonormal(W, floor=EPS * abs(T.diagonal()[:filled].max()))
         # Once more ("twice is enough"): where little was left of W, normalising has magnified its
         # rounding along the basis. Directions that were nothing else go, too.
-        block = _project(_project(block, keep_out), basis)
+        block = project(project(block, keep_out), basis)
         block, again = _orthonormal(block, floor=SURVIVES)
         R = again @ R
         block, R = block[:, : room - filled], R[: room - filled]
@@ -216,7 +216,7 @@ def _test(
     return angle, ((angle <= tol and accurate) or at_rounding) and next_known
 
 
-def _project(W: Float, keep_out: Float) -> Float:
+def project(W: Float, keep_out: Float) -> Float:
     """W minus its part in the span of keep_out's orthonormal columns."""
     if keep_out.shape[1] == 0:
         return W

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from lle_gpu.spectral.chebyshev import predict_cost
 from lle_gpu.spectral.choice import Cost
 from lle_gpu.spectral.toolbox import Analysis, Toolbox
 
-__all__ = ["LARGEST_BLOCK", "NULL_TOL", "RESIDUAL_TOL", "Problem", "Solution"]
+__all__ = ["LARGEST_BLOCK", "NULL_TOL", "RESIDUAL_TOL", "Problem"]
 
 Float = NDArray[np.float64]
 # sigma / ||F|| below which a vector counts as a null vector. True null vectors come out near 1e-15;
@@ -42,16 +42,6 @@ WORTH_LOOKING = 0.1
 COUNTED_ROWS = 256
 # Seed of the start block when no random_state is given: the same input gives the same bits.
 SEED = 0
-
-
-class Solution(NamedTuple):
-    """Vectors (n, q), the first value left out, what went wrong ("" for nothing), steps, words."""
-
-    vectors: Float
-    next_values: Float
-    failure: str
-    n_iter: int
-    description: str
 
 
 @dataclass

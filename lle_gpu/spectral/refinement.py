@@ -58,6 +58,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.progress import advance
+from lle_gpu.spectral.lanczos import project
 from lle_gpu.spectral.toolbox import Toolbox
 
 __all__ = ["FINEST", "Refinement", "refine"]
@@ -160,12 +161,12 @@ def refine(
     """
     xp = array_module(start)
     p = start.shape[1]
-    values, basis = tools.rayleigh_ritz(F, _project(start, keep_out))
+    values, basis = tools.rayleigh_ritz(F, project(start, keep_out))
     best, n_steps = np.inf, 0
     while True:
         values, V = values[:p], basis[:, :p]
-        R = _project(tools.normal_product(F, V) - V * xp.asarray(values**2), keep_out)
-        Z = _project(precondition(R), keep_out)
+        R = project(tools.normal_product(F, V) - V * xp.asarray(values**2), keep_out)
+        Z = project(precondition(R), keep_out)
         n_steps += 1
         advance()
         if not bool(xp.isfinite(Z).all()):
@@ -222,8 +223,3 @@ def _angle(rho: Float, values: Float, n_wanted: int) -> float:
     if not (ratio < 1).all():
         return float("inf")
     return float(np.linalg.norm(rho[:n_wanted] * ratio / (1 - ratio**2)))
-
-
-def _project(W: Float, keep_out: Float) -> Float:
-    """W minus its part in the span of keep_out's orthonormal columns."""
-    return W - keep_out @ (keep_out.T @ W)

@@ -19,8 +19,8 @@ from lle_gpu.spectral.chebyshev import chebyshev_bottom_vectors
 from lle_gpu.spectral.choice import Plan, choose
 from lle_gpu.spectral.davidson import davidson_bottom_vectors
 from lle_gpu.spectral.inverse_iteration import iterate
-from lle_gpu.spectral.problem import RESIDUAL_TOL, Problem, Solution
-from lle_gpu.spectral.spectrum import Spectrum
+from lle_gpu.spectral.problem import RESIDUAL_TOL, Problem
+from lle_gpu.spectral.spectrum import Solution, Spectrum
 from lle_gpu.spectral.toolbox import Toolbox
 
 __all__ = ["bottom_vectors"]
@@ -234,7 +234,7 @@ def _chebyshev(problem: Problem) -> Solution:
     n_hints = min(len(problem.classes) - 1, q) if problem.square else 0
     hints = (problem.classes.labels[:, None] == np.arange(n_hints)).astype(float)
     with stage("filter"), one_blas_thread(), problem.products() as M:
-        bottom = chebyshev_bottom_vectors(
+        return chebyshev_bottom_vectors(
             M,
             lambda V: tools.rayleigh_ritz(problem.F, V),
             problem.known_null_vectors(),
@@ -247,9 +247,6 @@ def _chebyshev(problem: Problem) -> Solution:
             max_iter=problem.max_iter,
             basis_bytes=problem.basis_bytes,
         )
-    return Solution(
-        bottom.vectors, bottom.next_values, bottom.failure, M.columns, bottom.description
-    )
 
 
 def _dense(problem: Problem) -> Solution:

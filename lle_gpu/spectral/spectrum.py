@@ -1,13 +1,36 @@
-"""The certificate: what is known about the vectors that were returned."""
+"""What a solver hands over, and the certificate: what is known of the vectors in the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spectrum"]
+__all__ = ["Solution", "Spectrum"]
+
+
+class Solution(NamedTuple):
+    """What a solver hands over, to be certified.
+
+    Attributes
+    ----------
+    vectors : array of shape (n, q)
+    next_values : ndarray of shape (0 or more,)
+        The first singular values left out, ascending.
+    failure : str
+        What went wrong; empty if nothing did.
+    n_iter : int
+        Steps, as :class:`Spectrum` counts them.
+    description : str
+    """
+
+    vectors: NDArray[np.float64]
+    next_values: NDArray[np.float64]
+    failure: str
+    n_iter: int
+    description: str
 
 
 @dataclass(frozen=True)

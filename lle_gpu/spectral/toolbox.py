@@ -14,36 +14,38 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Analysis", "Estimate", "Inverse", "Speeds", "Toolbox"]
+__all__ = ["Analysis", "FillEstimate", "Inverse", "Speeds", "Toolbox"]
 
 Float = NDArray[np.float64]
 
 
-class Estimate(Protocol):
-    """What a factorisation will take."""
+@dataclass(frozen=True)
+class FillEstimate:
+    """What a factorisation will take.
 
-    @property
-    def nonzeros(self) -> float:
-        """Of L + U."""
+    Attributes
+    ----------
+    nonzeros : float
+        Of L + U.
+    bytes : float
+        At the peak.
+    flops : float
+        Of the factorisation itself.
+    seconds : float
+        Of ordering, where that has still to be done and counts.
+    """
 
-    @property
-    def bytes(self) -> float:
-        """At the peak."""
-
-    @property
-    def flops(self) -> float:
-        """Of the factorisation itself."""
-
-    @property
-    def seconds(self) -> float:
-        """Beside the arithmetic: of ordering."""
+    nonzeros: float
+    bytes: float
+    flops: float
+    seconds: float = 0.0
 
 
 class Analysis(Protocol):
     """How a matrix will be factored: what is known before any number is computed."""
 
     @property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> FillEstimate:
         """What that will take."""
 
 

@@ -70,7 +70,7 @@ class HostSolver:
         self._R, self._normal, self._what = R, normal, what
         self._A = A = (R.T @ R).tocsr() if normal else R
         self._norms = [float(abs(part).sum(axis=1).max()) for part in (A, A.T)]
-        elimination = analyse(A, symmetric=normal)
+        elimination = analyse(A, not normal)
         estimate = elimination.estimate
         self.iterative = estimate.flops > MOST_FLOPS or estimate.bytes > MOST_BYTES
         predicted = f"{estimate.nonzeros:.1e} nonzeros and {estimate.flops:.1e} operations"

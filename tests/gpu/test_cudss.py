@@ -241,7 +241,7 @@ class TestFactors:
         solvers = nvmath()
         _, device, _ = problem(stand_in, "standard")
         F = stack(device)
-        inverse(F, shift_invert.Plan(analyse(F, True).estimate), True)
+        inverse(F, shift_invert.GpuAnalysis(analyse(F, True).estimate), True)
         direct, transposed = solvers
         assert direct.given == {}
         assert np.array_equal(transposed.given["USER_PERM"], direct.order)
@@ -252,7 +252,7 @@ class TestFactors:
         solvers = nvmath("unlike orders")
         _, device, _ = problem(stand_in, "standard")
         F = stack(device)
-        inverse(F, shift_invert.Plan(analyse(F, True).estimate), True)
+        inverse(F, shift_invert.GpuAnalysis(analyse(F, True).estimate), True)
         assert [solver.given for solver in solvers] == [{}, {}]
 
     def test_indices_beyond_int32_leave_the_order_to_cudss(self, stand_in, nvmath, monkeypatch):

@@ -42,9 +42,8 @@ def predicted(A, size):
 def whole(index):
     """What the dissection of the whole graph says."""
     n, m = index.shape
-    return ordering.predict_fill(
-        csr_array((np.ones(n * m), index.ravel(), np.arange(0, n * m + 1, m)), shape=(n, n))
-    )
+    pattern = csr_array((np.ones(n * m), index.ravel(), np.arange(0, n * m + 1, m)), shape=(n, n))
+    return ordering.dissect(pattern).estimate()
 
 
 def assert_alike(found, expected, within):
@@ -91,7 +90,7 @@ def test_of_m(stand_in):
         cp.asarray(M.indptr.astype(np.int64)),
         M.shape,
     )
-    assert_alike(predicted(device, 2000), ordering.predict_fill(M), 1.5)
+    assert_alike(predicted(device, 2000), ordering.dissect(M).estimate(), 1.5)
 
 
 def test_pieces_go_on_where_no_edge_leads(stand_in):

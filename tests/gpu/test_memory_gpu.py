@@ -46,7 +46,7 @@ def test_the_estimate_bounds_the_peak_from_below(stand_in, method, d, most, monk
 
     def coarse(operator, density, *_):
         density.extend(2)
-        return chebyshev.Plan(2, density.high / 2, 40, 0.0)
+        return chebyshev.FilterPlan(2, density.high / 2, 40, 0.0)
 
     n, k = 250, 12
     X = np.zeros((n, d))

@@ -163,7 +163,7 @@ def test_no_constraint_at_all_is_an_error(gpu):
 def test_not_converged_is_a_warning(stand_in, monkeypatch):
     X = make_manifold("swiss-roll", 400)
     constraints, classes = problem(X, 10, "standard", 2)
-    monkeypatch.setattr(chebyshev, "make_plan", lambda *_: chebyshev.Plan(4, 0.5, 12, 0.0))
+    monkeypatch.setattr(chebyshev, "make_plan", lambda *_: chebyshev.FilterPlan(4, 0.5, 12, 0.0))
     with pytest.warns(ConvergenceWarning):
         _, spectrum = solved(
             gpu_spectral,

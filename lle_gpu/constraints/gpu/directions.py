@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints.gpu.local import kernel_index
-from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda import REALS, cupy, kernel, register
 from lle_gpu.cuda.duration import rows_at_once
 from lle_gpu.cuda.geometry import Geometry, block_per_item, lanes_per_item, shared_memory_limit
 from lle_gpu.cuda.memory import chunk_rows
@@ -33,7 +33,6 @@ SOURCE = "local_eigen.cu"
 # Where d >= k no matrix tried took more than 12; where d < k, 28, with singular values from 1 to
 # 1e-16 in equal steps, and 12 else.
 SWEEPS = 60
-TYPES = {"float32": "float", "float64": "double"}
 # Bounds on k, and for each the bounds on d < k (lanes a point); d >= k takes K lanes.
 LANES = {8: (4, 8), 16: (4, 8, 16), 32: (4, 8, 16, 32)}
 # Rows that each of a team of 8 lanes holds; 0: none, whatever k is.
@@ -48,11 +47,11 @@ register(
     [
         *(
             f"principal_directions_lanes<{T}, {K}, {M}, {gram}>"
-            for T in TYPES.values()
+            for T in REALS.values()
             for K, bounds in LANES.items()
             for M, gram in [*((M, "false") for M in bounds), (K, "true")]
         ),
-        *(f"principal_directions_block<{T}, {rows}>" for T in TYPES.values() for rows in ROWS),
+        *(f"principal_directions_block<{T}, {rows}>" for T in REALS.values() for rows in ROWS),
     ],
 )
 
@@ -164,7 +163,7 @@ def _launch(
 ) -> None:
     c, k = index.shape
     d = X.shape[1]
-    T = TYPES[X.dtype.name]
+    T = REALS[X.dtype.name]
     arrays = X, points, index, U, values, info
     sizes = tuple(map(np.int32, (c, d, k, U.shape[1], centred, sweeps)))
     if isinstance(route, tuple):

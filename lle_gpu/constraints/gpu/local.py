@@ -11,10 +11,9 @@ import numpy as np
 
 from lle_gpu.constraints.cpu.local import differences, with_point  # the same for CuPy's arrays
 from lle_gpu.cuda import cupy
+from lle_gpu.cuda.geometry import LARGEST_INDEX
 
 __all__ = ["differences", "kernel_index", "with_point"]
-
-LARGEST_INDEX = 2**31 - 1
 
 
 def kernel_index(index: Any, n: int) -> Any:

@@ -28,7 +28,7 @@ import numpy as np
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.standard import local_weights as weights_of
 from lle_gpu.constraints.gpu.local import differences, kernel_index, with_point
-from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda import REALS, cupy, kernel, register
 from lle_gpu.cuda.duration import rows_at_once
 from lle_gpu.cuda.geometry import (
     block_per_item,
@@ -42,7 +42,6 @@ from lle_gpu.progress import advance
 __all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
 
 SOURCE = "barycentric.cu"
-REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 # (data, arithmetic)
 PRECISIONS = (("float", "float"), ("float", "double"), ("double", "double"))
 LANE_BOUNDS = (8, 16, 32)
@@ -235,7 +234,7 @@ def _launch(
     # Two numbers of float32 at once, where every row begins at a multiple of them.
     single = arithmetic == np.float32
     pairs = single and d % 2 == 0 and points.data.ptr % 8 == X.data.ptr % 8 == 0
-    types = REALS[X.dtype], REALS[arithmetic]
+    types = REALS[X.dtype.name], REALS[arithmetic.name]
     if k <= LANE_BOUNDS[-1]:
         bound = next(bound for bound in LANE_BOUNDS if k <= bound)
         rows = _rows_per_lane(types[1], bound)
@@ -298,7 +297,7 @@ def weighted_means(
     weights = cp.ascontiguousarray(weights.astype(np.float64, copy=False))
     means = cp.empty((m, q))
     launch = thread_per_item(m * q)
-    kernel(SOURCE, _means(REALS[real]))(
+    kernel(SOURCE, _means(REALS[values.dtype.name]))(
         launch.grid,
         launch.block,
         (weights, kernel_index(index, n), values, means, *map(np.int32, (m, k, q))),

@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lle_gpu.spectral.cpu.ordering import BYTES_PER_NONZERO, FillEstimate, dissect
+from lle_gpu.spectral.cpu.ordering import BYTES_PER_NONZERO, dissect
+from lle_gpu.spectral.toolbox import FillEstimate
 
 __all__ = ["SIZE", "WHOLE", "Links", "links", "predict_from_pieces"]
 

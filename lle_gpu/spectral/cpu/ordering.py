@@ -40,16 +40,15 @@ from scipy.sparse.csgraph import (
     maximum_bipartite_matching,
 )
 
+from lle_gpu.spectral.toolbox import FillEstimate
+
 __all__ = [
     "Dissection",
     "Elimination",
-    "FillEstimate",
     "choose_elimination",
     "dissect",
-    "fill_reducing_order",
     "next_cells",
     "permuted",
-    "predict_fill",
 ]
 
 Float = NDArray[np.float64]
@@ -80,27 +79,6 @@ NARROW_FILL = 0.55
 DONE = -1
 # SuperLU's memory at its peak, per entry of L + U: 12 bytes, and what its arrays grow too far.
 BYTES_PER_NONZERO = 13.0
-
-
-@dataclass(frozen=True)
-class FillEstimate:
-    """What a sparse LU will take.
-
-    Attributes
-    ----------
-    nonzeros : float
-        Of L + U.
-    bytes : float
-        SuperLU's peak.
-    flops : float
-    seconds : float
-        Of ordering, where that has still to be done and counts.
-    """
-
-    nonzeros: float
-    bytes: float
-    flops: float
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,22 +121,6 @@ class Dissection:
         nonzeros = float((s * (s + 2 * b)).sum())
         flops = float((s * (2 / 3 * s * s + 2 * b * (s + b))).sum())
         return FillEstimate(nonzeros, BYTES_PER_NONZERO * nonzeros, flops)
-
-
-def predict_fill(pattern: csr_array) -> FillEstimate:
-    """Estimate what the LU of a matrix will take, without factoring it.
-
-    Parameters
-    ----------
-    pattern : csr_array of shape (n, n)
-        The matrix; only its pattern counts, and that of its transpose.
-    """
-    return dissect(pattern).estimate()
-
-
-def fill_reducing_order(A: csr_array) -> Int | None:
-    """The order of a nested dissection, or None where it does not pay."""
-    return choose_elimination(A).order
 
 
 def choose_elimination(

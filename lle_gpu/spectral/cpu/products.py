@@ -54,9 +54,7 @@ class Products:
     description : str
     """
 
-    def __init__(
-        self, F: csr_array, M: csr_array | None = None, *, n_jobs: int | None = None
-    ) -> None:
+    def __init__(self, F: csr_array, M: csr_array | None = None, n_jobs: int | None = None) -> None:
         self.n = int(F.shape[1])
         self.columns = 0
         # SciPy has nothing that does more than multiply.
@@ -114,7 +112,7 @@ class SquareProducts:
         Multiplications done so far, those in single precision counted half.
     """
 
-    def __init__(self, B: csr_array, *, n_jobs: int | None = None) -> None:
+    def __init__(self, B: csr_array, n_jobs: int | None = None) -> None:
         self.n, self.nonzeros, self.work = int(B.shape[0]), int(B.nnz), 0
         jobs = effective_jobs(n_jobs)
         self._jobs = jobs if 2 * self.nonzeros >= THREADED_NONZEROS else 1

@@ -23,13 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from lle_gpu.memory import DISSECTION
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu.factorisation import Factorisation
 from lle_gpu.spectral.cpu.fill import WHOLE, links, predict_from_pieces
-from lle_gpu.spectral.cpu.ordering import Elimination, FillEstimate, choose_elimination
+from lle_gpu.spectral.cpu.ordering import Elimination, choose_elimination
 from lle_gpu.spectral.cpu.pardiso import Pardiso, PardisoError, find_mkl
+from lle_gpu.spectral.toolbox import FillEstimate, Inverse
 
-__all__ = ["Factorisation", "SquareInverse", "SymmetricInverse", "analyse", "factorise"]
+__all__ = [
+    "SquareInverse",
+    "SymmetricInverse",
+    "analyse",
+    "analysis_bytes",
+    "factorise",
+    "inverse",
+]
 
 Float = NDArray[np.float64]
 # The shift, relative to ||A||: above A's rounding, below every eigenvalue that shall be told apart.
@@ -42,8 +51,8 @@ MKL_NONZEROS = 1e6
 MKL_BYTES, MKL_BYTES_SYMMETRIC = 17.0, 9.0
 
 
-def analyse(A: csr_array, *, symmetric: bool) -> Elimination:
-    """How A will be factored, and what that will take.
+def analyse(A: csr_array, square: bool) -> Elimination:
+    """How a square F, or M, will be factored, and what that will take.
 
     MKL finds an order of its own: a large graph is not dissected for it.
     """
@@ -52,8 +61,21 @@ def analyse(A: csr_array, *, symmetric: bool) -> Elimination:
     if not by_mkl(elimination):
         return elimination
     estimate = elimination.estimate
-    held = MKL_BYTES_SYMMETRIC if symmetric else MKL_BYTES
+    held = MKL_BYTES if square else MKL_BYTES_SYMMETRIC
     return replace(elimination, estimate=replace(estimate, bytes=held * estimate.nonzeros))
+
+
+def analysis_bytes(nonzeros: int, n: int, square: bool) -> int:
+    """Bytes at the peak of :func:`analyse`, beside the matrix."""
+    return DISSECTION * nonzeros
+
+
+def inverse(
+    A: csr_array, elimination: Elimination | None, square: bool, n_jobs: int | None = None
+) -> Inverse:
+    """From the factors of a square F, or of M; analysed now where no elimination is given."""
+    make = SquareInverse if square else SymmetricInverse
+    return make(A, elimination, n_jobs)
 
 
 def _from_pieces(A: csr_array) -> FillEstimate:
@@ -74,7 +96,7 @@ def factorise(
     n_jobs: int | None = None,
 ) -> Pardiso | Factorisation:
     """Factors of A + shift ||A||_max I."""
-    elimination = elimination or analyse(A, symmetric=symmetric)
+    elimination = elimination or analyse(A, not symmetric)
     if by_mkl(elimination):
         try:
             return Pardiso(A, shift=shift, symmetric=symmetric, n_jobs=n_jobs)

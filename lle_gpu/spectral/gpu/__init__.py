@@ -12,7 +12,7 @@ from typing import Any
 from lle_gpu.cuda import cupy
 from lle_gpu.cuda.memory import free_bytes
 from lle_gpu.memory import available_memory
-from lle_gpu.spectral import refinement, solve
+from lle_gpu.spectral import solve
 from lle_gpu.spectral.gpu import cudss
 from lle_gpu.spectral.gpu.assemble import gram, gram_bytes, stack
 from lle_gpu.spectral.gpu.certify import norm_estimate, normal_product, rayleigh_ritz
@@ -20,10 +20,10 @@ from lle_gpu.spectral.gpu.dense import dense_bottom_vectors
 from lle_gpu.spectral.gpu.normals import Normals
 from lle_gpu.spectral.gpu.products import Products, SquareProducts
 from lle_gpu.spectral.gpu.shift_invert import analyse, analysis_bytes, inverse
-from lle_gpu.spectral.gpu.sparse import Csr, Rows
+from lle_gpu.spectral.gpu.sparse import Rows
 from lle_gpu.spectral.toolbox import Speeds, Toolbox
 
-__all__ = ["TOOLS", "bottom_vectors", "refine"]
+__all__ = ["TOOLS", "bottom_vectors"]
 
 # Estimates, not measured: a product's multiplication moves about 10 bytes, at 3 TB/s; cuDSS is
 # taken to factor at 5 and to solve at 1 percent of a large GPU's peak. SuperLU is the CPU's.
@@ -32,14 +32,6 @@ CUDSS_SPEEDS = Speeds(factor=1e12, solve=1e11, product=PRODUCT_SECONDS, cheap=0.
 HOST_SPEEDS = Speeds(factor=6e9, solve=2.5e9, product=PRODUCT_SECONDS, cheap=0.1)
 # The basis of a filter takes at most this part of the free memory.
 BASIS_FRACTION = 0.25
-
-
-def _products(F: Rows, M: Csr | None, n_jobs: int | None) -> Products:
-    return Products(F, M, n_jobs=n_jobs)
-
-
-def _square_products(F: Rows, n_jobs: int | None) -> SquareProducts:
-    return SquareProducts(F, n_jobs=n_jobs)
 
 
 def _asarray(array: Any) -> Any:
@@ -70,8 +62,8 @@ TOOLS = Toolbox(
     norm_estimate=norm_estimate,
     rayleigh_ritz=rayleigh_ritz,
     normal_product=normal_product,
-    products=_products,
-    square_products=_square_products,
+    products=Products,
+    square_products=SquareProducts,
     analyse=analyse,
     analysis_bytes=analysis_bytes,
     inverse=inverse,
@@ -87,4 +79,3 @@ TOOLS = Toolbox(
 )
 
 bottom_vectors = functools.partial(solve.bottom_vectors, TOOLS)
-refine = functools.partial(refinement.refine, TOOLS)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda import REALS, cupy, kernel, register
 from lle_gpu.cuda.geometry import thread_per_item
 from lle_gpu.cuda.memory import LEAST_CHUNK_BYTES, free_bytes
-from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows, scalar_name
+from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows
 
 __all__ = ["gram", "gram_bytes", "stack"]
 
@@ -20,7 +20,7 @@ BYTES_PER_PRODUCT = 64
 # Beyond this, more products at once gain nothing.
 LARGEST_SLAB_BYTES = 1 << 32
 
-register(SOURCE, [f"gram_values<{T}>" for T in ("float", "double")])
+register(SOURCE, [f"gram_values<{T}>" for T in REALS.values()])
 
 
 def stack(constraints: Constraints) -> Rows:
@@ -93,7 +93,7 @@ def _values(F: Rows, where: Any, entries: Any, order: Any) -> Any:
     nonzeros = where.size - 1
     values = cupy().empty(nonzeros, dtype=F.rows.dtype)
     geometry = thread_per_item(nonzeros)
-    kernel(SOURCE, f"gram_values<{scalar_name(values.dtype)}>")(
+    kernel(SOURCE, f"gram_values<{REALS[values.dtype.name]}>")(
         geometry.grid,
         geometry.block,
         (

@@ -26,13 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.cuda import cupy
+from lle_gpu.cuda.geometry import LARGEST_INDEX
 from lle_gpu.cuda.memory import is_out_of_memory, release_unused, says_out_of_memory
 from lle_gpu.memory import readable
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu.factorisation import BACKWARD_ERROR
-from lle_gpu.spectral.cpu.ordering import Dissection, FillEstimate
+from lle_gpu.spectral.cpu.ordering import Dissection
 from lle_gpu.spectral.gpu.normals import Normals
-from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr
+from lle_gpu.spectral.gpu.sparse import Csr
+from lle_gpu.spectral.toolbox import FillEstimate
 
 __all__ = ["CudssError", "Factors", "Order", "cost", "forget", "missing"]
 

@@ -20,7 +20,13 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.cuda import cupy, kernel, register
-from lle_gpu.cuda.geometry import Geometry, lanes_per_item, thread_per_item, warp_per_item
+from lle_gpu.cuda.geometry import (
+    LARGEST_INDEX,
+    Geometry,
+    lanes_per_item,
+    thread_per_item,
+    warp_per_item,
+)
 from lle_gpu.spectral.cpu.ordering import (
     BINS,
     REACH,
@@ -29,7 +35,7 @@ from lle_gpu.spectral.cpu.ordering import (
     Dissection,
     next_cells,
 )
-from lle_gpu.spectral.gpu.sparse import LARGEST_INDEX, Csr, Rows
+from lle_gpu.spectral.gpu.sparse import Csr, Rows
 
 __all__ = ["SOURCE", "dissect"]
 

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lle_gpu.constraints import Constraints
-from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda import REALS, cupy, kernel, register
 from lle_gpu.cuda.geometry import thread_per_entry
 from lle_gpu.progress import note
-from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows, scalar_name
+from lle_gpu.spectral.gpu.sparse import SOURCE, Csr, Rows
 
 __all__ = ["GRAPH_STEPS", "Products", "SquareProducts"]
 
 Float = NDArray[np.float64]
 # Steps in a graph: even, so that the two blocks of the recurrence have changed places twice each.
 GRAPH_STEPS = 32
-register(SOURCE, [*(f"chebyshev_step<{T}>" for T in ("float", "double")), "count_steps"])
+register(SOURCE, [*(f"chebyshev_step<{T}>" for T in REALS.values()), "count_steps"])
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Products:
     description : str
     """
 
-    def __init__(self, F: Rows, M: Csr | None = None, *, n_jobs: int | None = None) -> None:
+    def __init__(self, F: Rows, M: Csr | None = None, n_jobs: int | None = None) -> None:
         if M is None and F.r != 1:
             raise ValueError(f"F has r={F.r} rows a point: products need M")
         self.n = F.n
@@ -149,7 +149,7 @@ class Products:
         A = self._last
         n_long = int(A.long_rows.size)
         geometry = thread_per_entry(n, b, first_blocks=n_long)
-        step = kernel(SOURCE, f"chebyshev_step<{scalar_name(work.blocks[0].dtype)}>")
+        step = kernel(SOURCE, f"chebyshev_step<{REALS[work.blocks[0].dtype.name]}>")
         for j in range(steps):
             Y, Z = work.blocks[j % 2], work.blocks[(j + 1) % 2]
             X = Y
@@ -182,7 +182,7 @@ class SquareProducts:
         Multiplications done so far, those in single precision counted half.
     """
 
-    def __init__(self, B: Rows, *, n_jobs: int | None = None) -> None:
+    def __init__(self, B: Rows, n_jobs: int | None = None) -> None:
         self.n, self.nonzeros, self.work = B.n, B.nnz, 0
         single = Rows(Constraints(B.index, B.rows.astype(np.float32)))
         self._factors = {"float32": (single, single.transposed()), "float64": (B, B.transposed())}

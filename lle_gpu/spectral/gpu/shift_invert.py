@@ -41,21 +41,16 @@ from lle_gpu.memory import DISSECTION, readable
 from lle_gpu.progress import note
 from lle_gpu.spectral.cpu import shift_invert as cpu
 from lle_gpu.spectral.cpu.fill import WHOLE, Links, predict_from_pieces
-from lle_gpu.spectral.cpu.ordering import (
-    Dissection,
-    Elimination,
-    FillEstimate,
-    choose_elimination,
-)
+from lle_gpu.spectral.cpu.ordering import Dissection, Elimination, choose_elimination
 from lle_gpu.spectral.cpu.shift_invert import SQUARE_SHIFT, SYMMETRIC_SHIFT
 from lle_gpu.spectral.gpu import cudss
 from lle_gpu.spectral.gpu.ordering import dissect
 from lle_gpu.spectral.gpu.sparse import Csr, Rows
-from lle_gpu.spectral.toolbox import Inverse
+from lle_gpu.spectral.toolbox import FillEstimate, Inverse
 
 __all__ = [
+    "GpuAnalysis",
     "HostInverse",
-    "Plan",
     "SquareInverse",
     "SymmetricInverse",
     "analyse",
@@ -77,7 +72,7 @@ DISSECTION_BY_NODE = 350
 
 
 @dataclass(frozen=True)
-class Plan:
+class GpuAnalysis:
     """What a factorisation will take.
 
     Attributes
@@ -95,15 +90,17 @@ class Plan:
     order: cudss.Order | None = None
 
 
-def analyse(A: Rows | Csr, square: bool) -> Plan:
+def analyse(A: Rows | Csr, square: bool) -> GpuAnalysis:
     """Predict what the factors of a square F, or of M, will take."""
     if not cudss.missing():
         dissection = _dissection(A)
         fill = dissection.estimate() if dissection else predict_from_pieces(links(A), PIECE)
         order = cudss.Order.of(dissection) if dissection else None
-        return Plan(cudss.cost(fill, square, A.nnz, ordered=order is not None), order=order)
-    elimination = choose_elimination(A.to_host()) if A.shape[0] <= WHOLE else None
-    return Plan(elimination.estimate if elimination else predict_from_pieces(links(A)), elimination)
+        return GpuAnalysis(cudss.cost(fill, square, A.nnz, ordered=order is not None), order=order)
+    if A.shape[0] > WHOLE:
+        return GpuAnalysis(predict_from_pieces(links(A)))
+    elimination = choose_elimination(A.to_host())
+    return GpuAnalysis(elimination.estimate, elimination)
 
 
 def analysis_bytes(nonzeros: int, n: int, square: bool) -> int:
@@ -134,7 +131,7 @@ def links(A: Rows | Csr) -> list[Links]:
     return [own, (first.get(), (order // A.m).astype(np.int32).get())]
 
 
-def inverse(A: Rows | Csr, plan: Plan, square: bool, n_jobs: int | None = None) -> Inverse:
+def inverse(A: Rows | Csr, plan: GpuAnalysis, square: bool, n_jobs: int | None = None) -> Inverse:
     """Order and factor: by cuDSS if it can be used; where it fails, on the host.
 
     Raises
@@ -153,8 +150,7 @@ def inverse(A: Rows | Csr, plan: Plan, square: bool, n_jobs: int | None = None) 
         note(
             f"cuDSS finds an order of its own{reason}" if order else f"factors on the host{reason}"
         )
-    make = cpu.SquareInverse if square else cpu.SymmetricInverse
-    return HostInverse(make(A.to_host(), plan.elimination, n_jobs), reason)
+    return HostInverse(cpu.inverse(A.to_host(), plan.elimination, square, n_jobs), reason)
 
 
 def _by_cudss(A: Rows | Csr, square: bool, order: cudss.Order | None) -> Inverse:

@@ -17,29 +17,23 @@ from scipy.sparse import csr_array
 
 from lle_gpu.constraints import Constraints
 from lle_gpu.constraints.cpu.assemble import stack
-from lle_gpu.cuda import cupy, kernel, register
-from lle_gpu.cuda.geometry import thread_per_entry
+from lle_gpu.cuda import REALS, cupy, kernel, register
+from lle_gpu.cuda.geometry import LARGEST_INDEX, thread_per_entry
 
-__all__ = ["SOURCE", "Csr", "Rows", "scalar_name"]
+__all__ = ["SOURCE", "Csr", "Rows"]
 
 SOURCE = "products.cu"
 # Rows of more entries than the kernels' LONG have blocks of their own there.
 LONG = 256
-LARGEST_INDEX = np.iinfo(np.int32).max
 
 register(
     SOURCE,
     [
         f"{name}<{T}>"
         for name in ("multiply_rows", "multiply_transposed", "multiply_sparse")
-        for T in ("float", "double")
+        for T in REALS.values()
     ],
 )
-
-
-def scalar_name(dtype: Any) -> str:
-    """The C++ name of a float type."""
-    return {"float32": "float", "float64": "double"}[np.dtype(dtype).name]
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class Csr:
         Y = cupy().empty((self.shape[0], X.shape[1]), dtype=X.dtype)
         n_long = int(self.long_rows.size)
         geometry = thread_per_entry(self.shape[0], X.shape[1], first_blocks=n_long)
-        kernel(SOURCE, f"multiply_sparse<{scalar_name(X.dtype)}>")(
+        kernel(SOURCE, f"multiply_sparse<{REALS[X.dtype.name]}>")(
             geometry.grid,
             geometry.block,
             (*self.arguments, X, Y, np.int32(self.shape[0]), np.int32(X.shape[1])),
@@ -101,13 +95,6 @@ class Csr:
         first = cp.searchsorted(columns, cp.arange(self.shape[1] + 1))
         owners = self.owners()[order].astype(np.int32)
         return Csr(self.values[order], owners, first, (self.shape[1], self.shape[0]))
-
-    def shifted(self, delta: float) -> Csr:
-        """A + delta I, for a square A that has a place for all of its diagonal."""
-        cp = cupy()
-        on_diagonal = self.owners() == self.columns
-        values = cp.where(on_diagonal, self.values + delta, self.values)
-        return Csr(values, self.columns, self.first, self.shape)
 
     def largest(self) -> float:
         """The largest absolute value of an entry."""
@@ -188,7 +175,7 @@ class Rows:
         n_rows, b = Y.shape
         geometry = thread_per_entry(n_rows, b)
         sizes = np.int64(n_rows), np.int32(self.r), np.int32(self.m), np.int32(b)
-        kernel(SOURCE, f"multiply_rows<{scalar_name(X.dtype)}>")(
+        kernel(SOURCE, f"multiply_rows<{REALS[X.dtype.name]}>")(
             geometry.grid, geometry.block, (index, rows, X, Y, *sizes)
         )
 
@@ -201,7 +188,7 @@ class Rows:
         first, order, long_rows = self.by_column
         geometry = thread_per_entry(self.n, b, first_blocks=int(long_rows.size))
         sizes = np.int32(self.n), np.int32(self.r), np.int32(self.m), np.int32(b)
-        kernel(SOURCE, f"multiply_transposed<{scalar_name(Y.dtype)}>")(
+        kernel(SOURCE, f"multiply_transposed<{REALS[Y.dtype.name]}>")(
             geometry.grid,
             geometry.block,
             (first, long_rows, np.int32(long_rows.size), order, self.rows, Y, Z, *sizes),
