@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from lle_gpu.constraints import METHODS
+
 __all__ = ["Backend", "cpu_backend", "gpu_backend"]
 
 
@@ -74,12 +76,7 @@ def cpu_backend() -> Backend:
         rows_of=lambda X: X,
         neighbor_search=NeighborSearch,
         closed_classes=closed_classes,
-        constraints={
-            "standard": constraints.standard,
-            "modified": constraints.modified,
-            "hessian": constraints.hessian,
-            "ltsa": constraints.ltsa,
-        },
+        constraints={method: getattr(constraints, method) for method in METHODS},
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,
@@ -103,12 +100,7 @@ def gpu_backend() -> Backend:
         rows_of=HostIndexed,
         neighbor_search=NeighborSearch,
         closed_classes=closed_classes,
-        constraints={
-            "standard": constraints.standard,
-            "modified": constraints.modified,
-            "hessian": constraints.hessian,
-            "ltsa": constraints.ltsa,
-        },
+        constraints={method: getattr(constraints, method) for method in METHODS},
         bottom_vectors=bottom_vectors,
         barycentric_weights=constraints.barycentric_weights,
         weighted_means=constraints.weighted_means,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lle_gpu.arrays import feature_ranges, to_host
 from lle_gpu.constraints import METHODS
 from lle_gpu.exceptions import DisconnectedGraphError, DisconnectedGraphWarning, warn_user
-from lle_gpu.kinds import warn_of_copy
+from lle_gpu.kinds import listed, warn_of_copy
 from lle_gpu.neighbors.bridge import bridge
 from lle_gpu.neighbors.graph import ClosedClasses, closed_classes
 from lle_gpu.neighbors.largest import largest_part
@@ -27,8 +27,6 @@ from lle_gpu.progress import note
 __all__ = ["DISCONNECTED", "Graph", "settle_graph"]
 
 DISCONNECTED = ("warn", "raise", "largest", "bridge")
-# Classes and rows named in a message.
-SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def _problems(classes: ClosedClasses, method: str, k: int) -> dict[str, str]:
     """What is wrong with the graph: in a few words, and at length with what to try."""
     problems = {}
     if len(classes) > 1:
-        sizes, rows = _listed(classes.sizes), _listed(classes.example_rows)
+        sizes, rows = listed(classes.sizes, str), listed(classes.example_rows, str)
         meaning = (
             "Each adds a null vector, so that the first coordinates only tell these sets apart."
             if METHODS[method].square
@@ -145,9 +143,9 @@ def _problems(classes: ClosedClasses, method: str, k: int) -> dict[str, str]:
     if len(alone) and not METHODS[method].includes_point:
         problems[f"{len(alone)} points that are nobody's neighbour"] = (
             f"{len(alone)} point(s) are among no other point's {k} nearest neighbours (rows "
-            f"{_listed(alone)}). With method={method!r} nothing ties them to the rest: each adds a "
-            "null vector, so that the first coordinates single them out. Try a larger n_neighbors, "
-            "disconnected='bridge' to make each a neighbour of its nearest point or "
+            f"{listed(alone, str)}). With method={method!r} nothing ties them to the rest: each "
+            "adds a null vector, so that the first coordinates single them out. Try a larger "
+            "n_neighbors, disconnected='bridge' to make each a neighbour of its nearest point or "
             "disconnected='largest' to leave them out and place them afterwards, or use "
             "method='standard' or 'modified', whose constraints hold every point."
         )
@@ -166,7 +164,3 @@ def _check_part(X: NDArray[Any], n: int, n_components: int) -> None:
         f"disconnected='largest' leaves {X.shape[0]} of {n} points, and {why}. Raise n_neighbors, "
         "or use disconnected='bridge'."
     )
-
-
-def _listed(numbers: NDArray[Any]) -> str:
-    return ", ".join(map(str, numbers[:SHOWN])) + (", ..." if len(numbers) > SHOWN else "")

@@ -715,7 +715,7 @@ def _checked(array: Any, column: Any = None) -> Any:
     return array
 
 
-def listed(things: Sequence[Any], text: Callable[[Any], str] = repr) -> str:
+def listed(things: Sequence[Any] | NDArray[Any], text: Callable[[Any], str] = repr) -> str:
     """The first few, for an error, and how many more there are."""
     rest = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
     return ", ".join(map(text, things[:_SHOWN])) + rest

@@ -27,6 +27,7 @@ from lle_gpu.cuda.memory import (
     kept_allocator,
     says_out_of_memory,
 )
+from lle_gpu.neighbors.float32 import FLOAT32_ROUNDING, LARGEST_QUERY, scale_of
 
 __all__ = [
     "FLOAT32_ROUNDING",
@@ -39,12 +40,8 @@ __all__ = [
     "imported",
 ]
 
-FLOAT32_ROUNDING = 2.0**-24
 # Candidates asked for beyond k and the point itself: the more, the fewer searches in float64.
 SPARE = 8
-LARGEST_COORDINATE = 30  # power of two
-# Queries may lie anywhere: coordinates beyond this are cut off, so that nothing overflows.
-LARGEST_QUERY = 2.0**50
 
 
 class Unusable(Exception):  # noqa: N818  a reason more than an error
@@ -180,9 +177,7 @@ class Scaled:
         cp = cupy()
         self._mean = X.mean(axis=0, dtype=np.float64)
         widest = cp.maximum(X.max(axis=0) - self._mean, self._mean - X.min(axis=0))
-        largest = float(widest.max())
-        power = LARGEST_COORDINATE - int(np.frexp(largest)[1]) if largest > 0 else 0
-        self.scale = 2.0 ** min(max(power, -1000), 1000)
+        self.scale = scale_of(float(widest.max()))
         self.radius = 0.0
 
     def points(self, X: Any) -> tuple[Any, Any]:

@@ -28,7 +28,8 @@ from scipy.spatial import cKDTree
 # Not from sklearn.neighbors, where cuml.accel may stand with another, float32, search.
 from sklearn.neighbors._unsupervised import NearestNeighbors
 
-from lle_gpu.kinds import host_rows, warn_of_copy
+from lle_gpu.kinds import host_rows, listed, warn_of_copy
+from lle_gpu.neighbors import EUCLIDEAN
 from lle_gpu.neighbors.faiss import Faiss
 from lle_gpu.neighbors.products import Float32Products
 from lle_gpu.neighbors.pynndescent import PyNNDescent, candidates_for
@@ -239,8 +240,8 @@ class _ScikitLearn:
             rows = np.flatnonzero(~np.isfinite(distance).all(axis=1))
             raise ValueError(
                 f"metric={self._metric!r} gives distances that are not finite, for {len(rows)} "
-                f"of {len(distance)} points at least (rows {_listed(rows)}). Constant or zero rows "
-                "often cause it: leave them out, or use another metric."
+                f"of {len(distance)} points at least (rows {listed(rows, str)}). Constant or zero "
+                "rows often cause it: leave them out, or use another metric."
             )
         return distance, index
 
@@ -301,7 +302,7 @@ class NeighborSearch:
                 "or X.toarray() where that fits in memory."
             )
         # Minkowski's p is 2 unless said otherwise, and here it cannot be.
-        self._euclidean = metric in ("euclidean", "l2", "minkowski")
+        self._euclidean = metric in EUCLIDEAN
         if self._euclidean and algorithm == "auto":
             low = X.shape[1] <= TREE_MAX_FEATURES and not issparse(X)
             self.algorithm = "kd_tree" if low else "brute"
@@ -585,7 +586,3 @@ def _nearest_of(
     index = np.concatenate([one[1], other[1]], axis=1)
     order = np.argsort(distance, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(distance, order, axis=1), np.take_along_axis(index, order, axis=1)
-
-
-def _listed(rows: Index, most: int = 8) -> str:
-    return ", ".join(map(str, rows[:most])) + (", ..." if len(rows) > most else "")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lle_gpu.parallel import for_each_chunk
 
-__all__ = ["Float32Points"]
+__all__ = ["FLOAT32_ROUNDING", "LARGEST_QUERY", "Float32Points", "scale_of"]
 
 Float = NDArray[np.float64]
 
@@ -23,6 +23,15 @@ LARGEST_QUERY = 2.0**50
 # Added to lengths, for what rounds to zero: far more than d coordinates of 2^-126, and products of
 # them, can make (for any d that fits in memory), and far less than rounding does to most points.
 SMALLEST_LENGTH = 2.0**-40
+
+
+def scale_of(largest: float) -> float:
+    """The power of two, so that scaling is exact, that brings a largest coordinate to 2^30.
+
+    That is far from what float32 flushes to zero, and its square from what overflows.
+    """
+    power = LARGEST_COORDINATE - int(np.frexp(largest)[1]) if largest > 0 else 0
+    return 2.0 ** min(max(power, -1000), 1000)
 
 
 class Float32Points:
@@ -44,9 +53,7 @@ class Float32Points:
     def __init__(self, X: NDArray[Any], n_jobs: int | None = None) -> None:
         self._mean = X.mean(axis=0, dtype=np.float64)
         widest = np.maximum(X.max(axis=0) - self._mean, self._mean - X.min(axis=0))
-        largest = float(widest.max())
-        power = LARGEST_COORDINATE - int(np.frexp(largest)[1]) if largest > 0 else 0
-        self.scale = 2.0 ** min(max(power, -1000), 1000)
+        self.scale = scale_of(float(widest.max()))
         self._n_jobs = n_jobs
 
     def __call__(self, points: NDArray[Any]) -> NDArray[np.float32]:

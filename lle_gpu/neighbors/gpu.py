@@ -26,13 +26,14 @@ neighbours of a sample of queries are not the right ones.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from lle_gpu.cuda import cupy, kernel, register
+from lle_gpu.cuda import REALS, cupy, kernel, register
 from lle_gpu.cuda.duration import multiprocessors, rows_at_once
 from lle_gpu.cuda.geometry import warp_per_item
 from lle_gpu.cuda.memory import for_each_chunk, is_out_of_memory
@@ -47,7 +48,6 @@ from lle_gpu.progress import note
 __all__ = ["Differences", "NeighborSearch", "Products"]
 
 SOURCE = "knn.cu"
-REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 SETTLED, UNSETTLED, BROKEN = 0, 1, 2  # as in knn.cu
 WARPS = 8  # in a block
 # Registers of 32 points each, of which a warp's list of nearest points is made.
@@ -121,7 +121,15 @@ def _lists(count: int) -> int:
     return next((lists for lists in LISTS if count <= 32 * lists), LISTS[-1])
 
 
-class Differences:
+class _OwnProposer:
+    """Our own kernels: a warp keeps the nearest of a query so far in a list in its registers."""
+
+    def count(self, k: int) -> int:
+        """All that a list holds."""
+        return 32 * _lists(k + SPARE)
+
+
+class Differences(_OwnProposer):
     """Our own proposer for up to 32 dimensions: sum_j (y_j - z_j)^2."""
 
     absolute = 0.0
@@ -133,10 +141,6 @@ class Differences:
         self.relative = (self._columns + 4) * FLOAT32_ROUNDING
         # A pair takes two instructions a coordinate, and some for the comparison with the list.
         self.most_rows = rows_at_once(len(Z) * (2.0 * self._columns + 6), double=False)
-
-    def count(self, k: int) -> int:
-        """All that a list holds."""
-        return 32 * _lists(k + SPARE)
 
     def propose(self, Y: Any, squares: Any, own: Any, count: int) -> tuple[Any, Any]:
         """Squared distances and indices, ascending, the points themselves left out."""
@@ -159,7 +163,7 @@ class Differences:
         return filled
 
 
-class Products:
+class Products(_OwnProposer):
     """Our own proposer for any dimension: ||y||^2 + ||z||^2 - 2 y.z, tile by tile."""
 
     relative = 0.0
@@ -168,10 +172,6 @@ class Products:
     def __init__(self, Z: Any, squares: Any) -> None:
         self._Z, self._squares = Z, squares
         self.absolute = (Z.shape[1] + 6) * FLOAT32_ROUNDING
-
-    def count(self, k: int) -> int:
-        """All that a list holds."""
-        return 32 * _lists(k + SPARE)
 
     def propose(self, Y: Any, squares: Any, own: Any, count: int) -> tuple[Any, Any]:
         """Squared distances and indices, ascending, the points themselves left out."""
@@ -249,7 +249,7 @@ class NeighborSearch:
         n_jobs: int | None = None,
     ) -> None:
         _check_choice(algorithm, metric)
-        _check_points(X, "X")
+        _check_points(X)
         if len(X) > INDEX_LIMIT:
             raise ValueError(f"X has {len(X)} rows; the GPU's search takes {INDEX_LIMIT} at most")
         self.X = cupy().ascontiguousarray(X)
@@ -258,7 +258,7 @@ class NeighborSearch:
         self.n_jobs = n_jobs
         self.passed_over: dict[str, str] = {}
         self._asked = algorithm
-        self._real = REALS[X.dtype]
+        self._real = REALS[X.dtype.name]
         self._waiting = [algorithm]  # the first one is, or will be, asked
         if algorithm == "auto":
             n, d = X.shape
@@ -277,7 +277,8 @@ class NeighborSearch:
 
     def __reduce__(self) -> Any:
         # Other libraries' indices cannot be pickled: they are made anew.
-        return _made_anew, (self.X, self.n_neighbors, self._asked, self.metric, self.n_jobs)
+        options = {"algorithm": self._asked, "metric": self.metric, "n_jobs": self.n_jobs}
+        return functools.partial(NeighborSearch, **options), (self.X, self.n_neighbors)
 
     def kneighbors(
         self,
@@ -319,7 +320,7 @@ class NeighborSearch:
         if not 1 <= k <= most:
             raise ValueError(f"n_neighbors={k} must be from 1 to {most} with {n} training points")
         if X is not None:
-            _check_points(X, "X")
+            _check_points(X)
             if X.shape[1] != d:
                 raise ValueError(f"X has {X.shape[1]} features; the points searched have {d}")
         points = self.X if X is None else cp.ascontiguousarray(X)
@@ -394,7 +395,7 @@ class NeighborSearch:
         while k + SPARE <= MOST_CANDIDATES and m and (made := self._ready()):
             try:
                 status = self._reranked(*made, points, own, distance, index)
-                if not isinstance(made[0], (Differences, Products)):
+                if not isinstance(made[0], _OwnProposer):
                     self._check_sample(status, points, own, index)
             except Unusable as reason:
                 self._give_up(made, reason)
@@ -519,10 +520,6 @@ class NeighborSearch:
             after, after_index = (a[:, columns.stop - 1].copy() for a in (distance, index))
 
 
-def _made_anew(X: Any, n_neighbors: int, algorithm: str, metric: Any, n_jobs: Any) -> Any:
-    return NeighborSearch(X, n_neighbors, algorithm=algorithm, metric=metric, n_jobs=n_jobs)
-
-
 def _check_choice(algorithm: str, metric: Any) -> None:
     choices = ", ".join(map(repr, ("auto", *GPU_ALGORITHMS)))
     if algorithm not in ("auto", *GPU_ALGORITHMS):
@@ -538,11 +535,11 @@ def _check_choice(algorithm: str, metric: Any) -> None:
         )
 
 
-def _check_points(X: Any, name: str) -> None:
+def _check_points(X: Any) -> None:
     if not isinstance(X, cupy().ndarray):
-        raise TypeError(f"{name} is a {type(X).__name__}; the GPU's search takes CuPy arrays")
-    if X.ndim != 2 or X.dtype not in REALS:
+        raise TypeError(f"X is a {type(X).__name__}; the GPU's search takes CuPy arrays")
+    if X.ndim != 2 or X.dtype.name not in REALS:
         raise ValueError(
-            f"{name} is of shape {X.shape} and dtype {X.dtype}; the GPU's search takes rows of "
+            f"X is of shape {X.shape} and dtype {X.dtype}; the GPU's search takes rows of "
             "float32 or float64: use astype"
         )

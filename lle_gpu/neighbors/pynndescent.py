@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from lle_gpu.kinds import warn_of_copy
+from lle_gpu.neighbors import EUCLIDEAN
 from lle_gpu.neighbors.float32 import Float32Points
 from lle_gpu.parallel import effective_jobs
 
@@ -30,7 +31,6 @@ __all__ = ["METRICS", "PyNNDescent", "candidates_for"]
 
 Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-EUCLIDEAN = {"euclidean", "l2", "minkowski"}
 # scikit-learn's metrics without parameters that it knows, and that mean the same to both but for
 # rows of zeros or constants, where scikit-learn's may be undefined. (russellrao does not.)
 SAME = (
