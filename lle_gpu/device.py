@@ -115,12 +115,12 @@ def resolve(
         return cpu_backend()
     why_cpu = ""
     if not (isinstance(metric, str) and metric in EUCLIDEAN):
-        why_cpu = f"metric={metric!r} is not the Euclidean one"
+        why_cpu = f"metric={metric!r}"
     elif algorithm in (*CPU_ALGORITHMS, *CPU_LIBRARIES):
-        why_cpu = f"neighbors_algorithm={algorithm!r} is the CPU's"
+        why_cpu = f"neighbors_algorithm={algorithm!r}"
     if why_cpu and (for_gpu or device in ("gpu", "cuda")):
         raise ValueError(
-            f"{why_cpu}, which the GPU's neighbour search does not know. Use device='cpu', or "
+            f"{why_cpu} is not known to the GPU's neighbour search. Use device='cpu', or "
             f"metric='euclidean' with one of 'auto', {_listed(GPU_ALGORITHMS)}."
         )
     if device == "cpu" or (device == "auto" and why_cpu):
