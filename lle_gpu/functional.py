@@ -112,7 +112,7 @@ def embed_on(device: str, X: Any, **parameters: Any) -> tuple[Embedding, Backend
     Warns
     -----
     GpuFallbackWarning
-        For "auto", if it does not and the CPU takes over.
+        For "auto", if that is so and the CPU takes over.
     """
     with on_device(X):
         backend = resolve(
@@ -349,11 +349,22 @@ def embed_graph(
         n_jobs=n_jobs,
         **solving,
     )
-    if not whole:
-        vectors = _with_the_rest(
-            X, part, vectors, graph, search_in(part), n_neighbors, reg, backend, n_jobs
-        )
-    return vectors, spectrum, graph
+    if whole:
+        return vectors, spectrum, graph
+    coordinates = np.empty((n, n_components))
+    coordinates[graph.embedded_rows] = to_host(vectors)
+    rest = np.setdiff1d(np.arange(n), graph.embedded_rows)
+    placed = interpolate(
+        backend.rows_of(X)[rest],
+        search_in(part),
+        vectors,
+        n_neighbors=n_neighbors,
+        reg=reg,
+        backend=backend,
+        n_jobs=n_jobs,
+    )
+    coordinates[rest] = to_host(placed)
+    return backend.asarray(coordinates), spectrum, graph
 
 
 class _OnHost:
@@ -365,35 +376,6 @@ class _OnHost:
     def kneighbors(self, *args: Any, **options: Any) -> Any:
         found = self._search.kneighbors(*args, **options)
         return tuple(map(to_host, found)) if isinstance(found, tuple) else to_host(found)
-
-
-def _with_the_rest(
-    X: NDArray[Any],
-    part: NDArray[Any],
-    vectors: NDArray[np.float64],
-    graph: Graph,
-    search: Any,
-    n_neighbors: int,
-    reg: float,
-    backend: Backend,
-    n_jobs: int | None,
-) -> NDArray[np.float64]:
-    """Coordinates (n, q) of all points from those of a part (m, q): the rest as new points."""
-    n = X.shape[0]
-    coordinates = np.empty((n, vectors.shape[1]))
-    coordinates[graph.embedded_rows] = to_host(vectors)
-    rest = np.setdiff1d(np.arange(n), graph.embedded_rows)
-    placed = interpolate(
-        backend.rows_of(X)[rest],
-        search,
-        vectors,
-        n_neighbors=n_neighbors,
-        reg=reg,
-        backend=backend,
-        n_jobs=n_jobs,
-    )
-    coordinates[rest] = to_host(placed)
-    return backend.asarray(coordinates)
 
 
 @validate_params(  # type: ignore[untyped-decorator]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from lle_gpu.cuda.arrays import array_module
 from lle_gpu.progress import note
 from lle_gpu.spectral.certificate import residual_norms
-from lle_gpu.spectral.lanczos import lanczos
+from lle_gpu.spectral.lanczos import lanczos, project
 from lle_gpu.spectral.multiplicity import Found, further_copies, may_lack_copies
 from lle_gpu.spectral.problem import LARGEST_BLOCK, RESIDUAL_TOL, Problem
 from lle_gpu.spectral.refinement import FINEST, refine
@@ -45,7 +47,7 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
     -------
     Solution
     """
-    tools, F, q, n, tol = problem.tools, problem.F, problem.q, problem.n, problem.tol
+    tools, F, q, tol = problem.tools, problem.F, problem.q, problem.tol
     norm, null_value = problem.norm, problem.null_value
     random = problem.normals()
     null = _known_null_vectors(problem, inverse)
@@ -53,50 +55,11 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
     description = f"shift-invert, {inverse.description}"
     n_iter = guards = 0
     while True:
-        inverse.deflate(null)
-
-        def polish(V: Float, null: Float = null) -> tuple[Float, Float]:
-            """One true application of the inverse, and Rayleigh-Ritz through F.
-
-            It takes out what the iteration's own rounding has left at the upper end of the
-            spectrum.
-            """
-            AV = inverse.apply(V)
-            return tools.rayleigh_ritz(F, AV - null @ (null.T @ AV))
-
         n_wanted = max(q + 1 - null.shape[1], 0)
-        n_kept = n_wanted + guards
-        run = functools.partial(
-            lanczos,
-            inverse.apply,
-            tol=tol,
-            residual_tol=0.1 * RESIDUAL_TOL * norm**2,
-            max_restarts=problem.max_iter,
-            accept=lambda V: bool((polish(V)[0] <= null_value).all()),
-        )
-        width = min(n_kept + 1, LARGEST_BLOCK)
-        result = run(random.standard_normal((n, width)), n_kept, keep_out=null)
-        n_iter += result.n_steps
-        if not bool(xp.isfinite(result.vectors).all()):
-            raise ValueError(
-                "the iteration on the inverse broke down (not a number). "
-                "Try eigen_solver='dense', a larger reg or a larger n_neighbors."
-            )
-        values, vectors = tools.rayleigh_ritz(F, result.vectors)
-        if (residual_norms(tools, F, vectors, values) > POLISHED * norm**2).any():
-            values, vectors = polish(vectors)
-            n_iter += 1
-        theta, converged = result.values, result.converged
-        if converged and values[0] > null_value and may_lack_copies(values, n_kept, width):
-            whole = further_copies(run, polish, random, null, Found(values, vectors, theta))
-            values, vectors, theta, converged = (
-                whole.values,
-                whole.vectors,
-                whole.theta,
-                whole.converged,
-            )
-            n_iter += whole.n_steps
-        resolved = not (np.abs(theta * values**2 - 1)[:n_wanted] > UNRESOLVED).any()
+        found = _bottom(problem, inverse, null, n_wanted + guards, random)
+        n_iter += found.n_steps
+        values, vectors = found.values, found.vectors
+        resolved = not (np.abs(found.theta * values**2 - 1)[:n_wanted] > UNRESOLVED).any()
         if not problem.square:
             shift = inverse.shift  # type: ignore[attr-defined]  # an inverse of M has one
             if n_wanted and values[0] > null_value and _hidden(values[: n_wanted + 1], shift, tol):
@@ -106,7 +69,7 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
                     norm,
                     inverse.apply,
                     vectors,
-                    theta,
+                    found.theta,
                     shift=shift,
                     n_wanted=n_wanted,
                     keep_out=null,
@@ -116,17 +79,17 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
                 n_iter += refined.n_steps
                 values, vectors = refined.values, refined.vectors
                 resolved = refined.converged and refined.complete
-                room = guards < GUARDS and 3 * (n_kept + 1) < n
-                if not refined.complete and converged and room:
+                room = guards < GUARDS and 3 * (n_wanted + guards + 1) < problem.n
+                if not refined.complete and found.converged and room:
                     guards = min(2 * guards + 4, GUARDS)
                     note(f"{guards} vectors more, since the rounding of M mixes them")
                     continue
             resolved = resolved and _null_error(problem, null, values) <= max(tol, FINEST)
-        found = int((values <= null_value).sum())  # they ascend: the first ones
-        if n_wanted == 0 or found == 0:
+        n_null = int((values <= null_value).sum())  # they ascend: the first ones
+        if n_wanted == 0 or n_null == 0:
             V = xp.concatenate([null[:, 1:], vectors[:, :n_wanted]], axis=1)
             failure = ""
-            if not converged:
+            if not found.converged:
                 failure = f"max_iter={problem.max_iter} restarts ({n_iter} steps) were not enough"
             elif not resolved:
                 failure = (
@@ -134,9 +97,52 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
                     "lost in the rounding of the matrix that was factored"
                 )
             return Solution(V, values[n_wanted:], failure, n_iter, description)
-        note(f"{found} more null vectors")
-        null = xp.linalg.qr(xp.concatenate([null, vectors[:, :found]], axis=1))[0]
+        note(f"{n_null} more null vectors")
+        null = xp.linalg.qr(xp.concatenate([null, vectors[:, :n_null]], axis=1))[0]
         null = null[:, : q + 1]
+
+
+def _bottom(problem: Problem, inverse: Inverse, null: Float, count: int, random: Any) -> Found:
+    """The ``count`` vectors of smallest sigma beside the null vectors, and the next one.
+
+    All copies of multiple values are looked for, and sigma is measured through F.
+    """
+    tools, F, norm = problem.tools, problem.F, problem.norm
+    inverse.deflate(null)
+
+    def polish(V: Float) -> tuple[Float, Float]:
+        """One true application of the inverse, and Rayleigh-Ritz through F.
+
+        It takes out what the iteration's own rounding has left at the upper end of the spectrum.
+        """
+        return tools.rayleigh_ritz(F, project(inverse.apply(V), null))
+
+    run = functools.partial(
+        lanczos,
+        inverse.apply,
+        tol=problem.tol,
+        residual_tol=0.1 * RESIDUAL_TOL * norm**2,
+        max_restarts=problem.max_iter,
+        accept=lambda V: bool((polish(V)[0] <= problem.null_value).all()),
+    )
+    width = min(count + 1, LARGEST_BLOCK)
+    result = run(random.standard_normal((problem.n, width)), count, keep_out=null)
+    n_steps = result.n_steps
+    if not bool(array_module(null).isfinite(result.vectors).all()):
+        raise ValueError(
+            "the iteration on the inverse broke down (not a number). "
+            "Try eigen_solver='dense', a larger reg or a larger n_neighbors."
+        )
+    values, vectors = tools.rayleigh_ritz(F, result.vectors)
+    if (residual_norms(tools, F, vectors, values) > POLISHED * norm**2).any():
+        values, vectors = polish(vectors)
+        n_steps += 1
+    found = Found(values, vectors, result.values, result.converged, n_steps)
+    is_null = values[0] <= problem.null_value
+    if not found.converged or is_null or not may_lack_copies(values, count, width):
+        return found
+    whole = further_copies(run, polish, random, null, found)
+    return replace(whole, n_steps=n_steps + whole.n_steps)
 
 
 def _hidden(values: Float, shift: float, tol: float) -> bool:
