@@ -67,6 +67,9 @@ DENSE_MAX_POINTS = 200
 DISSECTION = 68
 # The most vectors of length n that the Lanczos iteration holds beside its basis.
 SPARE_VECTORS = 8
+# Columns that all iterations work on at once (LARGEST_BLOCK, WIDTH and LEAST_WIDTH in
+# lle_gpu.spectral: rooms above this one, whose functions below repeat their least bases).
+BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -261,17 +264,17 @@ def dense_bytes(n: int, q: int) -> int:
 
 def iteration_bytes(n: int, q: int) -> int:
     """Basis and scratch vectors of the Lanczos iteration for ``q`` vectors of length ``n``."""
-    block = min(q + 1, 8)
+    block = min(q + 1, BLOCK)
     return 8 * n * (max(2 * (q + 1) + 4 * block, 24) + 3 * (q + 1) + SPARE_VECTORS + 3 * block)
 
 
 def filter_bytes(n: int, q: int, n_rows: int = 0) -> int:
-    """The least that a Chebyshev filter holds: its basis, and blocks of 8 for its recurrence.
+    """The least that a Chebyshev filter holds: its basis, and blocks for its recurrence.
 
     Products with an F of ``n_rows`` rows hold F times a block, twice.
     """
-    basis = q + 2 + 4 * 8 + 4 * 8
-    return 8 * n * (basis + 6 * 8 + 3 * (q + 1)) + 16 * 8 * n_rows
+    basis = q + 2 + 8 * BLOCK
+    return 8 * n * (basis + 6 * BLOCK + 3 * (q + 1)) + 16 * BLOCK * n_rows
 
 
 def davidson_bytes(n: int, q: int, *, basis_alone: bool = False) -> int:
@@ -279,7 +282,7 @@ def davidson_bytes(n: int, q: int, *, basis_alone: bool = False) -> int:
 
     Of the blocks, four are in single precision while the polynomial is applied.
     """
-    width = max(q + 4, 8)
+    width = max(q + 4, BLOCK)
     basis = 2 * 8 * n * 4 * width
     return basis if basis_alone else basis + 8 * n * 8 * width
 

@@ -7,9 +7,10 @@ The contract, whatever the source:
 - the choice of algorithm never changes the result, with one exception: pynndescent's search is
   approximate. What it finds is ordered in the same way; it may miss some.
 
-:class:`~lle_gpu.neighbors.cpu.NeighborSearch` is the CPU's; :mod:`lle_gpu.neighbors.graph` looks
-at the graph they make; :mod:`lle_gpu.neighbors.precomputed` takes one that the user brings;
-:mod:`lle_gpu.neighbors.bridge` and :mod:`lle_gpu.neighbors.largest` mend one that is in pieces.
+:class:`~lle_gpu.neighbors.cpu.NeighborSearch` is the CPU's, and has a twin of that name in
+:mod:`lle_gpu.neighbors.gpu`; :mod:`lle_gpu.neighbors.graph` looks at the graph they make;
+:mod:`lle_gpu.neighbors.precomputed` takes one that the user brings; :mod:`lle_gpu.neighbors.bridge`
+and :mod:`lle_gpu.neighbors.largest` mend one that is in pieces.
 """
 
 from __future__ import annotations

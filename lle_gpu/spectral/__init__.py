@@ -10,7 +10,8 @@ What knows no device, in the order in which it is used:
 - :mod:`lle_gpu.spectral.davidson`: for a square F that fills in, preconditioned by the polynomial
   of :mod:`lle_gpu.spectral.gmres_polynomial`;
 - :mod:`lle_gpu.spectral.chebyshev`: the operator that only multiplies;
-- :mod:`lle_gpu.spectral.lanczos`: block Lanczos over an operator, which the others run on;
+- :mod:`lle_gpu.spectral.lanczos`: block Lanczos over an operator, which shift-invert and the filter
+  run on; :mod:`lle_gpu.spectral.multiplicity`: copies of multiple values that it cannot see;
 - :mod:`lle_gpu.spectral.certificate`, :mod:`~lle_gpu.spectral.spectrum`: what is known at the end.
 
 What a device brings, named in :mod:`lle_gpu.spectral.toolbox` and bound to ``bottom_vectors`` by

@@ -6,7 +6,7 @@ GMRES from a vector b finds the polynomial p of degree m - 1 for which ||b - B p
     p(x) = sum_j  (1 / theta_j)  prod_(i < j) (1 - x / theta_i)
 
 which takes m - 1 products. Made once, from one random b, it serves as a preconditioner for any
-right-hand side: unlike GMRES it is linear, it holds nothing but three blocks of vectors, and p(B^T)
+right-hand side: unlike GMRES it is linear, it holds nothing but four blocks of vectors, and p(B^T)
 is its adjoint. It says nothing about the eigenvalues of B next to 0; those it leaves to the
 iteration that it preconditions.
 

@@ -60,8 +60,9 @@ class Spectrum:
     solver : str
         The solver that was used, and why.
     n_iter : int
-        Steps: applications of the inverse to a block of vectors for shift-invert, products of M
-        with single vectors for chebyshev, 0 for dense.
+        Steps: applications of the inverse to a block of vectors for shift-invert, blocks that the
+        basis was extended by for davidson, products of M with single vectors for chebyshev, 0 for
+        dense.
 
     Examples
     --------

@@ -50,7 +50,7 @@ class Analysis(Protocol):
 
 
 class Inverse(Protocol):
-    """A = M^+ on the complement of the null vectors, for :func:`lle_gpu.spectral.lanczos`.
+    """A = M^+ on the complement of the null vectors, for :func:`lle_gpu.spectral.lanczos.lanczos`.
 
     An inverse of a square F = B has ``null_vectors`` too, right null vectors (n, c) of B from c
     start vectors; an inverse of M = F^T F has a ``shift``, the size of its rounding.
