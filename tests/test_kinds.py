@@ -55,7 +55,13 @@ class Dlpack:
 
     def __init__(self, X):
         self.shape, self._X = X.shape, X
-        self.__dlpack__, self.__dlpack_device__ = X.__dlpack__, X.__dlpack_device__
+
+    # NumPy 1 looks for them in the class.
+    def __dlpack__(self, **options):
+        return self._X.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._X.__dlpack_device__()
 
     def __len__(self):
         return len(self._X)
