@@ -687,6 +687,9 @@ class _Stages(ProgressBar):
 def _print(text: str) -> None:
     try:
         print(text, flush=True)  # flushed, to keep its place among the stages
+    except UnicodeEncodeError:  # names of files and columns: no reason to end, nor to lose them
+        encoding = sys.stdout.encoding
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:  # the reader, such as head, has seen enough: the files are still wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -898,6 +898,23 @@ def test_as_a_process(tmp_path):
     assert failed.stderr.startswith("lle-gpu: error: no file 'nothing.npy'")
 
 
+def test_names_that_standard_output_has_no_letters_for():
+    """On Windows it often has few: the report escapes the others, and the run goes on."""
+    roll = pd.DataFrame(roll_points(100), columns=["x", "y", "z"])
+    roll.assign(名前="a").to_csv("größe.csv", index=False)
+    arguments = ["größe.csv", "--label-column", "名前", "-o", "é.csv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lle_gpu", "embed", *arguments],
+        capture_output=True,
+        encoding="cp1252",
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "größe.csv: 100 x 3 float64, 1 classes of \\u540d\\u524d" in done.stdout
+    assert "wrote       é.csv" in done.stdout
+    assert list(pd.read_csv("é.csv").columns) == ["lle0", "lle1", "名前"]
+
+
 # What the estimator cannot see any more: tables that are read
 
 
