@@ -161,4 +161,5 @@ def test_every_package_folder_is_shipped():
     }
     assert set(setup["packages"]) == folders | {"lle_gpu.kernels"}
     assert (ROOT / "lle_gpu" / "py.typed").exists()
-    assert importlib.import_module("lle_gpu.kernels").__doc__
+    # Not imported: beside another installation's tests, it would be that one's.
+    assert (ROOT / setup["package-dir"]["lle_gpu.kernels"] / "__init__.py").exists()
