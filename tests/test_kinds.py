@@ -550,10 +550,11 @@ LONG = np.arange(60).reshape(20, 3) * [1, 3, 7]
 def long_integers(kind, X):
     """Integers as data of this kind."""
     if kind in ("polars", "Int128", "Decimal"):
-        polars = pytest.importorskip("polars")
+        polars = pytest.importorskip("polars", "1.18" if kind == "Int128" else None)
         frame = polars.DataFrame(X, schema=COLUMNS, orient="row")
-        dtype = {"Int128": polars.Int128, "Decimal": polars.Decimal(38, 2)}.get(kind)
-        return frame if dtype is None else frame.cast(dtype)
+        if kind == "polars":
+            return frame
+        return frame.cast(polars.Int128 if kind == "Int128" else polars.Decimal(38, 2))
     if kind == "pyarrow":
         arrow = pytest.importorskip("pyarrow")
         return arrow.table({"a": X[:, 0] / 2, "b": X[:, 1], "c": X[:, 2]})
@@ -620,11 +621,11 @@ def test_text_in_a_table_of_another_library():
         LocallyLinearEmbedding().fit(table)
 
 
-@pytest.mark.parametrize("kind", ["table", "record_batch"])
+@pytest.mark.parametrize("kind", ["Table", "RecordBatch"])
 def test_columns_of_arrow_are_compared(kind):
     arrow = pytest.importorskip("pyarrow")
     columns = dict(zip("abc", make_manifold("swiss-roll", 60).T, strict=True))
-    batch = getattr(arrow, kind)(columns)
+    batch = getattr(arrow, kind).from_pydict(columns)
     model = LocallyLinearEmbedding().fit(batch)
     assert list(model.feature_names_in_) == ["a", "b", "c"]
     assert_array_equal(model.transform(batch), model.embedding_)
@@ -756,8 +757,8 @@ class TestOutputType:
         if way == "set_output":
             for each in (model, fitted):
                 each.set_output(transform=container)
-        monkeypatch.setitem(sys.modules, container, None)
-        with config_context(**option):
+        with monkeypatch.context() as patch, config_context(**option):
+            patch.setitem(sys.modules, container, None)
             for call in (model.fit_transform, fitted.transform):
                 with pytest.raises(ImportError, match=rf"pip install 'lle-gpu\[{container}\]'"):
                     call(X)
