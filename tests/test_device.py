@@ -23,10 +23,11 @@ from lle_gpu.device import find_gpu, resolve
 NO_DEVICE = "cudaErrorNoDevice: no CUDA-capable device is detected"
 
 
-def fake_cupy(count_error=None, kernel_error=None, written=1, capability="90"):
+def fake_cupy(count_error=None, kernel_error=None, written=1, capability="90", version="14.2.0"):
     """A module that answers as CuPy does where it is probed."""
     cupy = types.ModuleType("cupy")
     cupy.__spec__ = importlib.util.spec_from_loader("cupy", loader=None)
+    cupy.__version__ = version
 
     def device_count():
         if count_error is not None:
@@ -118,6 +119,8 @@ def test_without_cupy(monkeypatch):
     [
         (fake_cupy(count_error=RuntimeError("no driver")), "no NVIDIA driver or device: no driver"),
         (fake_cupy(count_error=RuntimeError(NO_DEVICE)), "NVIDIA driver or device: cudaErrorNoDev"),
+        (fake_cupy(version="13.6.0"), "CuPy 13.6.0 is older than 14.2.*cuda13x.ctk.>=14.2'"),
+        (fake_cupy(version="15.0.0rc1", kernel_error=OSError("anything")), "anything"),
         (fake_cupy(capability="61"), "Imaginary 9000 has compute capability 6.1;.* need 7.5 or"),
         (fake_cupy(kernel_error=ImportError("libnvrtc.so")), "cannot run a kernel.*libnvrtc.so"),
         (fake_cupy(written=0), "ran and wrote nothing"),

@@ -19,6 +19,9 @@ __all__ = ["cupy", "find_device", "forget_probes"]
 INSTALL = (
     "pip install 'lle-gpu[gpu-cuda13]' (or [gpu-cuda12], by the CUDA version that nvidia-smi shows)"
 )
+# Older ones sort into no memory at all where none is left (cupy#9894), and go on without an error;
+# this package counts on running out being one.
+LEAST_CUPY = (14, 2)
 # For less no kernel here is compiled in the tests; before 7.0 a warp's threads run in step.
 LEAST_CAPABILITY = 75
 # The names of devices that a kernel ran on: CuPy and the device's number are the key.
@@ -56,6 +59,12 @@ def find_device() -> str:
         If it is only that the device's memory is all taken.
     """
     cp = cupy()
+    if tuple(map(int, cp.__version__.split(".")[:2])) < LEAST_CUPY:
+        least = ".".join(map(str, LEAST_CUPY))
+        raise GpuUnavailableError(
+            f"CuPy {cp.__version__} is older than {least}, the first that lle_gpu works with: "
+            f"pip install 'cupy-cuda13x[ctk]>={least}' (or cupy-cuda12x)"
+        )
     try:
         cp.cuda.runtime.getDeviceCount()
     except (

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lle_gpu.cuda import cupy
+from lle_gpu.cuda.probe import find_device
 
 __all__ = ["barycentric_weights", "neighbor_search"]
 
@@ -33,8 +34,10 @@ def _like_torch(x: Any) -> Iterator[Any]:
     """CuPy on x's device, in torch's current stream there."""
     cp = cupy()
     current = _Stream(torch.cuda.current_stream(x.device))
-    with cp.cuda.Device(x.device.index), cp.cuda.Stream.from_external(current):
-        yield cp
+    with cp.cuda.Device(x.device.index):
+        find_device()  # what stands in the way is said in words
+        with cp.cuda.Stream.from_external(current):
+            yield cp
 
 
 def barycentric_weights(x: Any, bank: Any, idx: Any, reg: float) -> Any:

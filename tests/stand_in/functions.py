@@ -290,4 +290,4 @@ FUNCTIONS = [
     if inspect.isfunction(value) and value.__module__ == __name__ and name[0] != "_"
 ]
 __all__ = [*CONSTANTS, *FUNCTIONS, "__version__"]
-__version__ = "stand-in"
+__version__ = "14.2.stand-in"
