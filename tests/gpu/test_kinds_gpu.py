@@ -119,7 +119,7 @@ def test_same_kind_dtype_index_and_numbers(world, kind, method, dtype):
 
 @pytest.mark.parametrize("kind", ["cupy", "interface", "dlpack", "torch"])
 def test_nothing_is_copied(world, stand_in, kind):
-    array = stand_in.cupy.asarray(make_manifold("swiss-roll", 60))
+    array = stand_in.cupy.asarray(np.ascontiguousarray(make_manifold("swiss-roll", 60)))
     given = {"cupy": array, "interface": Interface(array), "dlpack": Dlpack(array)}.get(kind)
     given = world.torch.cuda_tensor(array) if given is None else given
     before = stand_in.machine.bytes_to_device

@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,6 +184,8 @@ def test_what_is_made_stands_in_cupy_s_order(gpu):
     x = cp.asarray(np.asfortranarray(np.random.default_rng(0).normal(size=(5, 3))))
     for kept in (x, x.astype(np.float32), cp.empty_like(x), cp.linalg.qr(x)[0]):
         assert (kept.flags.c_contiguous, kept.flags.f_contiguous) == (False, True)
+    foreign = cp.asarray(SimpleNamespace(__cuda_array_interface__=x.__cuda_array_interface__))
+    np.testing.assert_array_equal(gpu.to_numpy(foreign), gpu.to_numpy(x))
     made = x + x, -x, cp.sqrt(abs(x)), cp.where(x > 0, x, 0.0), x.copy(), cp.concatenate([x, x])
     for new in (*made, x @ cp.eye(3), x[:, cp.arange(2)], cp.ascontiguousarray(x)):
         assert (new.flags.c_contiguous, new.flags.f_contiguous) == (True, False)

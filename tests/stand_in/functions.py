@@ -44,11 +44,12 @@ def _from_host(a: Any, dtype: Any, order: Any, copy: Any) -> Any:
 def _foreign(a: Any) -> Any:
     described = a.__cuda_array_interface__
     dtype, shape = np.dtype(described["typestr"]), described["shape"]
-    memory = (ctypes.c_char * (dtype.itemsize * math.prod(shape))).from_address(
-        described["data"][0]
-    )
+    strides = described["strides"] or np.empty(shape, dtype).strides
+    steps = (stride * (n - 1) for stride, n in zip(strides, shape, strict=True))
+    size = builtins.sum(steps) + dtype.itemsize if math.prod(shape) else 0
+    memory = (ctypes.c_char * size).from_address(described["data"][0])
     memory.owner = a  # kept alive
-    return wrap(np.frombuffer(memory, dtype).reshape(shape))
+    return wrap(np.ndarray(shape, dtype, memory, strides=strides), order="K")
 
 
 def from_dlpack(array, *, device=None, copy=None):
