@@ -631,7 +631,8 @@ def _rows(
 ) -> Iterator[tuple[list[str], int]]:
     """The fields of each row, and the number, from 1, of the last of its lines.
 
-    Fields in quotes may go on on the next line: of lines that are cut off the last row is left out.
+    Quoted fields may extend over several lines: where the lines were cut off, the last row may be
+    incomplete, and is left out.
     """
     if delimiter is None:  # any white space, by the same rules for quotes
         lines, delimiter = (" ".join(line.split()) for line in lines), " "

@@ -48,6 +48,7 @@ __all__ = [
     "host_rows",
     "is_device_array",
     "is_frame",
+    "is_missing",
     "kind_of",
     "labels_of",
     "listed",
@@ -55,6 +56,7 @@ __all__ = [
     "to_host",
     "unwrap",
     "warn_of_copy",
+    "which_missing",
     "wrap",
 ]
 
@@ -204,6 +206,26 @@ def kind_of(X: Any) -> str:
         if kind is not None:
             return kind
     return "cupy" if _is_on_gpu(X) else "numpy"
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it stands for nothing: None, NaN, NaT or pandas' NA; text never does.
+
+    Examples
+    --------
+    >>> from lle_gpu.kinds import is_missing
+    >>> is_missing(float("nan")), is_missing("nan")
+    (True, False)
+    """
+    # pandas' NA is neither equal to itself nor different from it.
+    return value is None or type(value).__name__ == "NAType" or bool(np.all(value != value))
+
+
+def which_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the values (n,) are missing."""
+    if values.dtype != object:
+        return np.asarray(values != values)
+    return np.array([is_missing(value) for value in values], dtype=bool)
 
 
 def is_frame(X: Any) -> bool:

@@ -1,8 +1,8 @@
 """scikit-learn's names for this package's things, so that scripts written for it run unchanged.
 
-Patched are attributes of scikit-learn's modules, and nothing else: who asks for
-``sklearn.manifold.LocallyLinearEmbedding`` afterwards gets ours, and who has scikit-learn's already
-keeps it. It is one setting for the whole process.
+Only attributes of scikit-learn's modules are patched: code that asks for
+``sklearn.manifold.LocallyLinearEmbedding`` afterwards gets ours, and code that has scikit-learn's
+already keeps it. It is one setting for the whole process.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def read_theirs(model: Any, state: dict[str, Any]) -> None:
     be if it were made now.
     """
     if "embedding_" in state:
-        model.__class__ = _scikit_learn_s()
+        model.__class__ = _their_class()
         model.__setstate__(state)
     else:
         type(model).__init__(model)
@@ -297,8 +297,8 @@ def _ours() -> dict[str, Any]:
     return dict(zip(NAMES, (LocallyLinearEmbedding, locally_linear_embedding), strict=True))
 
 
-def _scikit_learn_s() -> Any:
-    """scikit-learn's own class, patched or not."""
+def _their_class() -> Any:
+    """scikit-learn's own LocallyLinearEmbedding, patched or not."""
     with _lock:
         if is_patched():
             return _theirs[NAMES[0]]
@@ -310,5 +310,5 @@ def _reduce_theirs(model: Any) -> tuple[Any, ...]:
 
 
 def _new_theirs() -> Any:
-    theirs = _scikit_learn_s()
+    theirs = _their_class()
     return theirs.__new__(theirs)

@@ -148,7 +148,7 @@ def restored(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """What a pickle is made by, and promised for."""
+    """The versions that a pickle is made by, and can be relied on with."""
     from sklearn import __version__ as scikit_learn_s
 
     from lle_gpu import __version__
@@ -321,7 +321,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         raise FileNotFoundError(
             f"cannot save to {path}: there is no folder {target.parent}; make it first"
         )
-    # Who could not read the file that was there cannot read the new one, at no time.
+    # Whoever could not read the old file must not be able to read the new one, not for a moment.
     kept = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     opener = partial(os.open, mode=0o666 if kept is None else 0o600)
     # Not with the target's name in it, which may be as long as a name can be.

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.kinds import which_missing
 from lle_gpu.plot.checks import one_each
 
-__all__ = ["classes_of", "is_missing"]
-
-# What None, NaN, NaT and pandas' NA are when written out. Text that reads so is itself no gap.
-WRITTEN = ("None", "nan", "NaT", "<NA>")
+__all__ = ["classes_of"]
 
 
 def classes_of(labels: Any, n: int) -> tuple[list[str], NDArray[np.intp]]:
@@ -30,7 +28,7 @@ def classes_of(labels: Any, n: int) -> tuple[list[str], NDArray[np.intp]]:
     array = one_each(labels, n, "labels")
     if array.dtype.kind == "U" and not isinstance(labels, np.ndarray):
         array = np.asarray(labels, dtype=object)  # a list's NaN has become text
-    known = ~is_missing(array)
+    known = ~which_missing(array)
     found = array[known]
     if found.dtype == object:  # mixed types have no order
         found = found.astype(str)
@@ -39,16 +37,6 @@ def classes_of(labels: Any, n: int) -> tuple[list[str], NDArray[np.intp]]:
     row = np.full(n, -1, dtype=np.intp)
     row[known] = np.argsort(order)[place]
     return _names(unique[order]), row
-
-
-def is_missing(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which elements are None, NaN, NaT or pandas' NA."""
-    if array.dtype != object:
-        missing: NDArray[np.bool_] = array != array
-        return missing
-    missing = np.isin(array.astype(str), WRITTEN)
-    missing[missing] = [not isinstance(value, str) for value in array[missing]]
-    return missing
 
 
 def _order(unique: NDArray[Any]) -> NDArray[np.intp]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.kinds import which_missing
 from lle_gpu.plot.canvas import matplotlib
 from lle_gpu.plot.checks import one_each
-from lle_gpu.plot.classes import classes_of, is_missing
+from lle_gpu.plot.classes import classes_of
 
 __all__ = [
     "CLASS_COLOURS",
@@ -145,7 +146,7 @@ def _numbers(values: NDArray[Any]) -> tuple[Float, bool]:
     """Values as numbers, NaN where they are missing, and whether they were dates."""
     if values.dtype.kind == "m":
         raise ValueError("values are durations: divide them by one, as np.timedelta64(1, 'h')")
-    known = ~is_missing(values)
+    known = ~which_missing(values)
     numbers = np.full(len(values), np.nan)
     first = values[known][:1].tolist() if values.dtype == object else []
     dates = values.dtype.kind == "M" or any(hasattr(value, "isoformat") for value in first)

@@ -117,8 +117,7 @@ def plot_embedding(
         Without matplotlib, or without datashader if ``renderer`` asks for it.
     ValueError
         For arrays that do not fit, both ``labels`` and ``values``, durations or text as ``values``,
-        a ``span`` outside (0, 1], or
-        what cannot be drawn in three dimensions.
+        a ``span`` outside (0, 1], or what cannot be drawn in three dimensions.
 
     Examples
     --------

@@ -7,8 +7,8 @@
 ===========================  =====================================================================
 
 All see X alone: no labels, no true coordinates. Each returns a result with a table, a
-recommendation, its reason and warnings. ``python -m benchmarks.selection``
-measures how well they do, and where they fail.
+recommendation, its reason and warnings. ``python -m benchmarks.selection`` measures how well they
+do, and where they fail.
 
 >>> from sklearn.datasets import make_swiss_roll
 >>> from lle_gpu.selection import select_n_neighbors

@@ -10,9 +10,8 @@ is much of a fit, and for method "standard" ``WIDE_EFFORT`` times as much keeps 
 some tens it is less of one, and the whole can come near ``WIDE_EFFORT`` fits.
 
 The largest is embedded only if the best so far lie beside it, or all others leave the graph in
-pieces: it is the dearest by far, and seldom
-the one. What is saved goes to candidates around the best, where the residual of method "standard"
-jumps from one k to the next.
+pieces: it costs the most by far, and is seldom the best. What is saved goes to candidates around
+the best, where the residual of method "standard" jumps from one k to the next.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ perturbation that makes it exact:
 
 M. R. Hestenes, E. Stiefel: Methods of conjugate gradients for solving linear systems. J. Res. Nat.
 Bur. Standards 49:409 (1952); H. A. van der Vorst: Bi-CGSTAB. SIAM J. Sci. Stat. Comput. 13:631
-(1992); J. L. Rigal, J. Gaches: On the compatibility of a given solution with
-the data of a linear system. J. ACM 14:543 (1967).
+(1992); J. L. Rigal, J. Gaches: On the compatibility of a given solution with the data of a linear
+system. J. ACM 14:543 (1967).
 """
 
 from __future__ import annotations

@@ -7,9 +7,7 @@
     4 context      W, and labels by propagation alone   F (n x C) or coordinates (n x n_components)
     5 head         features and targets of training     probabilities
 
-Nothing of a point to be predicted takes part in any fit, and no label is ever part of a feature. A
-feature such as z = x * y leaks: where y is 0 it is 0, so that z alone tells y,
-and where a point is to be predicted there is no y to multiply by.
+Nothing of a point to be predicted takes part in any fit, and no label is ever part of a feature.
 
 S. Roweis, L. Saul: Nonlinear dimensionality reduction by locally linear embedding. Science 290:2323
 (2000); F. Wang, C. Zhang: Label propagation through linear neighborhoods. IEEE TKDE 20:55 (2008),
@@ -43,7 +41,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lle_gpu.estimator import LocallyLinearEmbedding
 from lle_gpu.exceptions import warn_user
-from lle_gpu.kinds import is_frame, kind_of, to_host, unwrap
+from lle_gpu.kinds import is_frame, is_missing, kind_of, to_host, unwrap, which_missing
 from lle_gpu.torch.checks import count, number, one_of
 from lle_gpu.torch.functional import reconstruct
 from lle_gpu.torch.modes import evaluating
@@ -407,8 +405,8 @@ class LocalContextClassifier(ClassifierMixin, BaseEstimator):
     GPU go to the host; what comes back is NumPy's. Propagated scores may leave [0, 1]; as
     probabilities those below 0 are 0, and the rest are divided by their sum.
 
-    Labels are never part of a feature: z = x * y is 0 wherever y is 0, so that z alone gives y
-    away in training, and where a class is to be predicted there is no y to multiply by.
+    Labels are never part of a feature. A feature such as z = x * y leaks: it is 0 wherever y is 0,
+    so that z alone gives y away in training, and a point to be predicted has no y to multiply by.
 
     Examples
     --------
@@ -749,7 +747,7 @@ def _labels(y: Any, unlabeled: Any) -> tuple[Array, NDArray[np.bool_]]:
         raise ValueError("requires y to be passed, but the target y is None")
     y = y.detach().cpu().numpy() if kind_of(y) == "torch" else np.asarray(to_host(y))
     y = column_or_1d(y, warn=True)
-    missing, by_gaps = _missing(y), _is_missing(unlabeled)
+    missing, by_gaps = which_missing(y), is_missing(unlabeled)
     if missing.any() and not by_gaps:
         raise ValueError(
             f"y has {int(missing.sum())} missing label(s), and unlabeled={unlabeled!r} is another "
@@ -770,18 +768,6 @@ def _labels(y: Any, unlabeled: Any) -> tuple[Array, NDArray[np.bool_]]:
             )
     check_classification_targets(known)
     return known, labelled
-
-
-def _missing(y: Array) -> NDArray[np.bool_]:
-    """Where there is no label at all: None, NaN, NaT, or pandas' NA."""
-    if y.dtype.kind != "O":
-        return np.asarray(y != y)
-    return np.array([_is_missing(label) for label in y], dtype=bool)
-
-
-def _is_missing(label: Any) -> bool:
-    # pandas' NA is neither equal to itself nor different from it.
-    return label is None or type(label).__name__ == "NAType" or bool(np.all(label != label))
 
 
 def _of_one_kind(labels: Array) -> Array:
