@@ -398,6 +398,8 @@ def _embed(arguments: argparse.Namespace) -> None:
 
 def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """Where to write the embedding and the picture; what cannot be written is refused now."""
+    from lle_gpu.plot.canvas import matplotlib
+
     output, picture, save = arguments.output, arguments.plot, arguments.save
     if output is None and picture is None and save is None:
         output = _default_output(arguments.input)
@@ -407,15 +409,13 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
     _check_target(save, "--save", None, [source, *filter(None, (output, picture))])
     if picture is None and arguments.plot_span != 1:
         raise ValueError("--plot-span is for pictures: give --plot FILE, too")
-    # Missing packages should be known before a long computation, not after.
     if picture is not None:
         if not 0 < arguments.plot_span <= 1:
             raise ValueError(
                 f"--plot-span {arguments.plot_span:g} must be greater than 0 and at most 1"
             )
-        _require("matplotlib", f"--plot {picture}: pictures need matplotlib")
+        matplotlib()
     _check_holds_text(output, arguments.id_column)
-    _require_pyarrow(output)
     return output, picture
 
 
@@ -459,18 +459,6 @@ def _check_target(
         if same or path.resolve() == other.resolve():
             what = "the input" if other == others[0] else "written to by another option"
             raise ValueError(f"{option} {path} is {what}, which would be lost: use another name")
-
-
-def _require_pyarrow(output: Path | None) -> None:
-    if output is not None and extension(output) == ".parquet":
-        _require("pyarrow", f"-o {output}: Parquet files need pyarrow")
-
-
-def _require(module: str, need: str) -> None:
-    try:
-        __import__(module)
-    except ImportError as error:
-        raise ImportError(f"{need} ({error}): pip install 'lle-gpu[plot]'") from error
 
 
 def _read(arguments: argparse.Namespace) -> _Source:
@@ -614,7 +602,6 @@ def _transform(arguments: argparse.Namespace) -> None:
     _check_target(output, "-o", tuple(WRITERS), [source])
     _check_target(output, "-o", None, [arguments.model])
     _check_holds_text(output, arguments.id_column)
-    _require_pyarrow(output)
     say = _silence if arguments.quiet else _say
     with report_to(_Stages(io.StringIO() if arguments.quiet else sys.stderr)):
         with stage("load"):

@@ -181,7 +181,11 @@ def check_writable(path: Path) -> None:
     ------
     OSError
         With the reason; a file that is there is left as it is.
+    ImportError
+        For .parquet without pyarrow.
     """
+    if extension(path) == ".parquet":
+        _pyarrow_parquet(path)
     folder = path.parent
     if not folder.exists():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")

@@ -610,7 +610,7 @@ class TestRefusing:
         ("missing", "arguments"),
         [
             ("matplotlib", ["swiss-roll", "--plot", "a.png"]),
-            ("pyarrow", ["swiss-roll", "-o", "a.parquet"]),
+            ("pyarrow.parquet", ["swiss-roll", "-o", "a.parquet"]),
             ("pyarrow.parquet", ["in.parquet"]),
         ],
     )
