@@ -161,7 +161,7 @@ def test_a_head_learns_what_was_propagated():
     soft = classifier(head=MLPHead((8,), epochs=30)).fit(X, given)
     hard = classifier(head=LogisticRegression()).fit(X, given)
     propagated = classifier().fit(X, given)
-    Z = StandardScaler().fit_transform(X)
+    Z = Cleaner().fit_transform(X)
     own = MLPHead((8,), epochs=30).fit(Z, propagated.label_distributions_)
     np.testing.assert_allclose(soft.predict_proba(X), own.predict_proba(Z))
     theirs = LogisticRegression().fit(Z, propagated.transduction_)
