@@ -93,9 +93,9 @@ def data(name: str, n: int, seed: int) -> tuple[Float, Float | None, NDArray[Any
     return loaded.X + noise * rng.standard_normal(loaded.X.shape), loaded.truth, loaded.labels
 
 
-def manifold(name: str, d: int, n: int, n_features: int, seed: int = 0) -> Float:
+def manifold(name: str, d: int, n: int, n_features: int) -> Float:
     """Points (n, n_features) of a manifold of d dimensions."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     if name == "sphere":
         Z = rng.standard_normal((n, d + 1))
         Z /= np.linalg.norm(Z, axis=1, keepdims=True)

@@ -232,43 +232,15 @@ def write(path: FilePath, model: Any) -> None:
     model : LocallyLinearEmbedding
     """
     from lle_gpu import __version__
-    from lle_gpu.estimator import LocallyLinearEmbedding
 
-    if type(model) is not LocallyLinearEmbedding:
-        raise TypeError(
-            f"save() writes LocallyLinearEmbedding, and this is its subclass "
-            f"{type(model).__qualname__}, which a file without code cannot hold. Use pickle."
-        )
-    check_is_fitted(model)
-    model._validate_params()
-    state = {name: v for name, v in portable(vars(model)).items() if name not in NOT_KEPT_STATE}
-    parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
-    unknown = sorted(state.keys() - HOLDS.keys())
-    if unknown:
-        raise ValueError(
-            f"save() keeps the parameters and what fit() made. {', '.join(map(repr, unknown))} is "
-            "neither: delete that attribute first, or use pickle."
-        )
-    state["nbrs_"] = _as_search(state["nbrs_"])
-    if problem := _disagreement(model, state):
-        raise ValueError(f"save() cannot keep this model: {problem}. Mend that, or use pickle.")
-    if not all(map(_is_label, state.get("_labels_in", []))):
-        warn_user(
-            "save() keeps columns' names that are text or numbers, and these are not: "
-            f"{_listed(state.pop('_labels_in'))}. The model in the file will not compare them.",
-            UserWarning,
-        )
+    parameters, state = _to_keep(model)
     encoder = _Encoder()
     document = {
         "format": FORMAT,
         "version": VERSION,
         "library": __version__,
         "class": type(model).__name__,
-        "parameters": {
-            name: encoder.encode(value, name)
-            for name, value in parameters.items()
-            if name not in NOT_KEPT
-        },
+        "parameters": {name: encoder.encode(value, name) for name, value in parameters.items()},
         "fitted": {name: encoder.encode(value, name) for name, value in state.items()},
     }
     with (
@@ -285,6 +257,39 @@ def write(path: FilePath, model: Any) -> None:
                 f"{LARGEST_DOCUMENT} is the most. Give arrays instead of lists (precomputed_knn)."
             )
         archive.writestr(zipfile.ZipInfo(DOCUMENT), text)
+
+
+def _to_keep(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters and attributes of a fitted model that a file can hold; or an error."""
+    from lle_gpu.estimator import LocallyLinearEmbedding
+
+    if type(model) is not LocallyLinearEmbedding:
+        raise TypeError(
+            f"save() writes LocallyLinearEmbedding, and this is its subclass "
+            f"{type(model).__qualname__}, which a file without code cannot hold. Use pickle."
+        )
+    check_is_fitted(model)
+    model._validate_params()
+    state = {name: v for name, v in portable(vars(model)).items() if name not in NOT_KEPT_STATE}
+    parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
+    for name in NOT_KEPT:
+        del parameters[name]
+    unknown = sorted(state.keys() - HOLDS.keys())
+    if unknown:
+        raise ValueError(
+            f"save() keeps the parameters and what fit() made. {', '.join(map(repr, unknown))} is "
+            "neither: delete that attribute first, or use pickle."
+        )
+    state["nbrs_"] = _as_search(state["nbrs_"])
+    if problem := _disagreement(model, state):
+        raise ValueError(f"save() cannot keep this model: {problem}. Mend that, or use pickle.")
+    if not all(map(_is_label, state.get("_labels_in", []))):
+        warn_user(
+            "save() keeps columns' names that are text or numbers, and these are not: "
+            f"{_listed(state.pop('_labels_in'))}. The model in the file will not compare them.",
+            UserWarning,
+        )
+    return parameters, state
 
 
 def _as_search(search: Any) -> Search:

@@ -13,6 +13,7 @@ __all__ = [
     "checked",
     "chosen_device",
     "count",
+    "listed",
     "number",
     "one_of",
     "real",
@@ -22,6 +23,8 @@ __all__ = [
     "same_kind",
 ]
 
+# Rows that a message names.
+SHOWN = 8
 REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -167,6 +170,11 @@ def chosen_device(name: str, device: Any) -> torch.device:
             f"{name}='auto' or 'cpu', or install a PyTorch for your GPU: https://pytorch.org"
         ) from error
     return found
+
+
+def listed(rows: Any) -> str:
+    """The first of some row numbers, as they go into a message."""
+    return ", ".join(map(str, rows[:SHOWN])) + ", ..." * (len(rows) > SHOWN)
 
 
 def number(name: str, value: Any) -> float:

@@ -37,7 +37,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lle_gpu.exceptions import DisconnectedGraphWarning, warn_user
 from lle_gpu.progress import note
-from lle_gpu.torch.checks import count, number, one_of, real, rows_of, same_kind
+from lle_gpu.torch.checks import count, listed, number, one_of, real, rows_of, same_kind
 from lle_gpu.torch.host import HostSolver
 from lle_gpu.torch.ops import weighted_dots, weighted_scatter, weighted_sums
 
@@ -50,8 +50,6 @@ METHODS = ("clamped", "lnp")
 # What the labels do not determine is taken to be small: this much of ||B^T B||_max is added to the
 # diagonal. It is taken to be undetermined where the condition number is larger than the second.
 RIDGE, SINGULAR = 1e-9, 1e13
-# Rows named in a message.
-SHOWN = 8
 # Products of weights are to be numbers.
 LARGEST_WEIGHT = 1e100
 
@@ -226,7 +224,7 @@ def _check_numbers(w: Tensor, y: Tensor) -> None:
         if bool(wrong.any()):
             raise ValueError(
                 f"{name} has NaN or infinity in {int(wrong.sum())} rows "
-                f"({_listed(wrong.numpy())}): label propagation needs numbers"
+                f"({listed(np.flatnonzero(wrong.numpy()))}): label propagation needs numbers"
             )
     largest = float(w.detach().abs().amax()) if w.numel() else 0.0
     if largest > LARGEST_WEIGHT:
@@ -366,7 +364,7 @@ def _determined(B: csr_array, rows: NDArray[np.int64], loose: Bool) -> HostSolve
         undetermined = loose if loose.any() else np.ones(len(rows), dtype=bool)
     warn_user(
         f"The labels do not, or hardly, determine the scores of {int(undetermined.sum())} point(s) "
-        f"(rows {_listed(rows[undetermined], numbers=True)}): no edge leads from their "
+        f"(rows {listed(rows[undetermined])}): no edge leads from their "
         "neighbourhoods towards a label, or weights cancel. Of the possible scores the smallest "
         f"are taken (a ridge of {RIDGE:.0e}). Label one of these points, or use a larger k.",
         DisconnectedGraphWarning,
@@ -390,15 +388,10 @@ def _leads_to(W: csr_array, labelled: Bool) -> Bool:
 
 
 def _warn_untied(tied: Bool) -> None:
-    if not tied.all():
+    untied = np.flatnonzero(~tied)
+    if len(untied):
         warn_user(
-            f"No chain of neighbours ties {int((~tied).sum())} of {len(tied)} points to a label "
-            f"(rows {_listed(~tied)}): their scores are zero. Label one of them, or use a larger "
-            "k.",
+            f"No chain of neighbours ties {len(untied)} of {len(tied)} points to a label (rows "
+            f"{listed(untied)}): their scores are zero. Label one of them, or use a larger k.",
             DisconnectedGraphWarning,
         )
-
-
-def _listed(rows: Any, *, numbers: bool = False) -> str:
-    rows = rows if numbers else np.flatnonzero(rows)
-    return ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")

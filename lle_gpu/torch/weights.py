@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from lle_gpu.torch import cuda
-from lle_gpu.torch.checks import one_of, real, ridge, rows_of, same_features
+from lle_gpu.torch.checks import listed, one_of, real, ridge, rows_of, same_features
 from lle_gpu.torch.modes import NOT_CAPTURED, full_precision, product, products_lose_digits
 from lle_gpu.torch.ops import local_adjoint, local_gram, scale_of
 
@@ -35,8 +35,6 @@ __all__ = ["METHODS", "barycentric_weights"]
 METHODS = ("affine", "nonneg")
 # Exchanges for each neighbour before a search for a support is given up; two or three are usual.
 ROUNDS = 50
-# Rows named in a message.
-SHOWN = 8
 
 
 @full_precision
@@ -158,12 +156,11 @@ def _factor(A: Tensor, reg: float) -> Tensor:
         return torch.linalg.cholesky(A)
     except torch.linalg.LinAlgError as error:
         rows = torch.linalg.cholesky_ex(A.detach()).info.nonzero()[:, 0].tolist()
-        shown = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
         numbers = bool(torch.isfinite(A).all())
         why = f"reg={reg!r} is lost in rounding" if numbers else "there is NaN or infinity"
         todo = "Use a larger reg, or float64." if numbers else "Drop these points."
         raise torch.linalg.LinAlgError(
-            f"{why} among the neighbours of {len(rows)} of {len(A)} points (rows {shown}; "
+            f"{why} among the neighbours of {len(rows)} of {len(A)} points (rows {listed(rows)}; "
             f"{A.dtype}). {todo}"
         ) from error
 
