@@ -63,7 +63,7 @@ class KernelCompilationError(RuntimeError):
     """A kernel does not compile; the message holds the compiler's."""
 
 
-def register(source: str, names: Iterable[str]) -> tuple[str, ...]:
+def register(source: str, names: Iterable[str]) -> None:
     """Declare the instantiations of a source's kernels that may be asked for.
 
     Parameters
@@ -72,15 +72,8 @@ def register(source: str, names: Iterable[str]) -> tuple[str, ...]:
         File in ``kernels/``.
     names : iterable of str
         C++ expressions that name one kernel each, as ``"weights<float, 16>"``.
-
-    Returns
-    -------
-    tuple of str
-        The names.
     """
-    names = tuple(names)
     _registered.setdefault(source, {}).update(dict.fromkeys(names))
-    return names
 
 
 def instantiations() -> Mapping[str, Sequence[str]]:

@@ -58,9 +58,9 @@ class Geometry(NamedTuple):
     shared_bytes: int = 0
 
 
-def thread_per_item(n: int, *, threads: int = 256) -> Geometry:
-    """One thread for each of ``n`` items, ``threads`` in a block."""
-    return lanes_per_item(n, 1, threads=threads)
+def thread_per_item(n: int) -> Geometry:
+    """One thread for each of ``n`` items, 256 in a block."""
+    return lanes_per_item(n, 1, threads=256)
 
 
 def lanes_per_item(n: int, lanes: int, *, threads: int = 128, shared_bytes: int = 0) -> Geometry:

@@ -527,8 +527,9 @@ def nearest_others(search: NeighborSearch, rows: NDArray[np.integer], k: int) ->
     return index
 
 
-def spatial_order(points: NDArray[Any], bits: int = 10) -> Index:
+def spatial_order(points: NDArray[Any]) -> Index:
     """Order along a Morton curve through the three widest features, cells of 2^-10 of each."""
+    bits = 10  # three times that fill a key
     low = points.min(axis=0).astype(np.float64)
     extent = points.max(axis=0) - low
     widest = np.argsort(-extent, kind="stable")[:3]

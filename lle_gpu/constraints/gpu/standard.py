@@ -203,10 +203,8 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
         _write_slowly(out, points, X, index, reg)
         return
 
+    in_order = cp.ascontiguousarray(X)
     marked = cp.empty(m, np.int32)
-
-    def work(rows: slice) -> None:
-        _launch(out[rows], points[rows], *own(index[rows]), marked[rows], reg, arithmetic)
 
     def own(index: Any) -> tuple[Any, Any]:
         """X as the kernel takes it, or a copy of the neighbours, and their numbers there."""
@@ -215,7 +213,9 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
         each = cp.arange(index.size, dtype=np.int32).reshape(index.shape)
         return X[index].reshape(-1, d).astype(real), each
 
-    in_order = cp.ascontiguousarray(X)
+    def work(rows: slice) -> None:
+        _launch(out[rows], points[rows], *own(index[rows]), marked[rows], reg, arithmetic)
+
     copied = 0 if X.dtype == real else k * (d * (X.itemsize + real.itemsize) + 4)
     operations = k * (d * (k + 1) / 2 + k * k / 6)
     for_each_chunk(

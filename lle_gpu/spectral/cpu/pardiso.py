@@ -100,12 +100,11 @@ class Pardiso:
         if given.nnz > MOST_ENTRIES:
             raise PardisoError(f"{given.nnz} entries are more than 32-bit integers count")
         # Kept: PARDISO may read them again in every solve.
-        self._arrays = (
+        arrays = (
             np.ascontiguousarray(given.data, np.float64),
             np.ascontiguousarray(given.indptr, np.int32),
             np.ascontiguousarray(given.indices, np.int32),
         )
-        self._n, self._kind = n, SYMMETRIC if symmetric else UNSYMMETRIC
         self._parameters = np.zeros(64, np.int32)
         for place, value in {
             0: 1,  # these, not the defaults
@@ -118,10 +117,12 @@ class Pardiso:
         }.items():
             self._parameters[place] = value
         self._handle = np.zeros(64, np.int64)
-        self._release = weakref.finalize(
-            self, _release, mkl, self._handle, self._kind, n, self._arrays, self._parameters
+        kind = SYMMETRIC if symmetric else UNSYMMETRIC
+        self._run = functools.partial(
+            _pardiso, mkl, self._handle, kind, n, arrays, self._parameters
         )
         nothing = np.zeros(n)
+        self._release = weakref.finalize(self, self._run, RELEASE, np.zeros(1), np.zeros(1))
         self._call(FACTOR, nothing, nothing)
         self.fill = int(self._parameters[17]) / n
         self.bytes = 1024 * int(max(self._parameters[14], self._parameters[15:17].sum()))
@@ -138,20 +139,8 @@ class Pardiso:
         return found
 
     def _call(self, phase: int, right: Float, found: Float) -> None:
-        n_right = 1 if right.ndim == 1 else right.shape[1]
         with _threads(self._mkl, self._n_jobs):
-            error = _pardiso(
-                self._mkl,
-                self._handle,
-                self._kind,
-                phase,
-                self._n,
-                self._arrays,
-                n_right,
-                self._parameters,
-                right,
-                found,
-            )
+            error = self._run(phase, right, found)
         if error == OUT_OF_MEMORY:
             raise MemoryError("PARDISO: not enough memory for the factors")
         if error:
@@ -208,11 +197,10 @@ def _pardiso(
     mkl: ctypes.CDLL,
     handle: NDArray[np.int64],
     kind: int,
-    phase: int,
     n: int,
     arrays: tuple[Float, NDArray[np.int32], NDArray[np.int32]],
-    n_right: int,
     parameters: NDArray[np.int32],
+    phase: int,
     right: Float,
     found: Float,
 ) -> int:
@@ -237,7 +225,7 @@ def _pardiso(
         pointer(indptr),
         pointer(indices),
         None,  # no order of ours: with one, its solves would use one thread
-        number(n_right),
+        number(1 if right.ndim == 1 else right.shape[1]),
         pointer(parameters),
         number(0),  # no output
         pointer(right),
@@ -245,10 +233,3 @@ def _pardiso(
         ctypes.byref(error),
     )
     return error.value
-
-
-def _release(*call: Any) -> None:
-    """Give MKL's memory for one factorisation back."""
-    mkl, handle, kind, n, arrays, parameters = call
-    nothing = np.zeros(1)
-    _pardiso(mkl, handle, kind, RELEASE, n, arrays, 1, parameters, nothing, nothing)

@@ -171,13 +171,12 @@ class Order:
         while len(separators) < levels - 1 and all(
             cell in cut and min(cut[cell][:2]) > 0 for cell in cells
         ):
+            halves = []
+            for start, size in cells:
+                left, right, _ = cut[start, size]
+                halves += [(start, left), (start + left, right)]
             separators.append([cut[cell][2] for cell in cells])
-            cells = [
-                half
-                for start, size in cells
-                for left, right, _ in [cut[start, size]]
-                for half in [(start, left), (start + left, right)]
-            ]
+            cells = halves
         if not separators:
             return None
         parts = [size for _, size in cells]

@@ -220,9 +220,7 @@ def _captured(launch: Any) -> Any:
                 launch()
             finally:
                 graph = stream.end_capture()
-    except (
-        RuntimeError
-    ) as error:  # CUDARuntimeError, CUDADriverError: launches fail with the latter
+    except RuntimeError as error:  # CuPy's CUDARuntimeError, or CUDADriverError of a launch
         note(f"the steps of the filter are launched one by one: no CUDA graph ({error})")
         return None
     return graph
