@@ -235,25 +235,16 @@ def embed(
             UserWarning,
         )
 
-    name, given = knn_graph
-    with stage("neighbors", n):
-        if given is not None:
-            given = neighbor_index(given, n, n_neighbors, name=name, points=backend.rows_of(X))
-            note(f"neighbours: taken from {name}")
-        search = backend.neighbor_search(
-            X,
-            n_neighbors,
-            algorithm=neighbors_algorithm,
-            metric=metric,
-            random_state=random_state,
-            n_jobs=n_jobs,
-        )
-        if given is None:
-            index = search.kneighbors(return_distance=False)
-        else:
-            index = backend.asarray(given)
-        if n <= np.iinfo(np.int32).max:
-            index = index.astype(np.int32)  # half the memory from here on
+    search, index = _neighbors(
+        X,
+        backend,
+        knn_graph,
+        n_neighbors,
+        algorithm=neighbors_algorithm,
+        metric=metric,
+        random_state=random_state,
+        n_jobs=n_jobs,
+    )
     vectors, spectrum, graph = embed_graph(
         X,
         index,
@@ -286,6 +277,26 @@ def embed(
         graph.embedded_rows,
         graph.bridged_rows,
     )
+
+
+def _neighbors(
+    X: NDArray[Any], backend: Backend, knn_graph: tuple[str, Any], n_neighbors: int, **options: Any
+) -> tuple[Any, NDArray[np.integer]]:
+    """The search over X, and each point's neighbours (n, k): its own, or those that were given."""
+    n = X.shape[0]
+    name, given = knn_graph
+    with stage("neighbors", n):
+        if given is not None:
+            given = neighbor_index(given, n, n_neighbors, name=name, points=backend.rows_of(X))
+            note(f"neighbours: taken from {name}")
+        search = backend.neighbor_search(X, n_neighbors, **options)
+        if given is None:
+            index = search.kneighbors(return_distance=False)
+        else:
+            index = backend.asarray(given)
+        if n <= np.iinfo(np.int32).max:
+            index = index.astype(np.int32)  # half the memory from here on
+    return search, index
 
 
 def embed_graph(

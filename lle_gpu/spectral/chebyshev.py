@@ -432,12 +432,7 @@ def chebyshev_bottom_vectors(
         values, warm = rayleigh_ritz(result.vectors)
         theta, converged = result.values, result.converged
         suspicious = angle > 0 and values[0] <= SUSPICIOUS * tol * values[-1]
-        excess = 0.0
-        if values[-1] > null_value:
-            # The rounding in p(M) is measured: sigma is known through F, to more digits.
-            missed = np.abs(p.value(values**2) - theta)[:n_wanted]
-            rounding = max(float(missed.max()), 8 * EPS)
-            excess = rounding / (max(tol, BEST_ANGLE) * float(p.scale(theta[-1])))
+        excess = _rounding(p, values, theta, n_wanted, tol) if values[-1] > null_value else 0.0
         # What converged above a is not known to be the lowest: p does not fall there.
         below = values[-1] ** 2 < p.low
         sound = converged and below and values[0] > null_value and not suspicious and excess <= 1
@@ -447,12 +442,8 @@ def chebyshev_bottom_vectors(
             found = Found(values, warm, theta)
             whole = further_copies(patient, rayleigh_ritz, random, null, found)
             left -= whole.n_restarts
-            values, warm, theta, converged = (
-                whole.values,
-                whole.vectors,
-                whole.theta,
-                whole.converged,
-            )
+            values, warm = whole.values, whole.vectors
+            theta, converged = whole.theta, whole.converged
         failure = ""
         beyond = converged and values[-1] ** 2 > high / 2
         if theta[0] > 1 + BEYOND_ONE or beyond:
@@ -500,6 +491,15 @@ def chebyshev_bottom_vectors(
     vectors = xp.concatenate([null[:, 1:], warm[:, :n_wanted]], axis=1)
     next_values = values[len(values) - warm.shape[1] :][n_wanted:]
     return Solution(vectors, next_values, failure, operator.columns, description)
+
+
+def _rounding(p: ChebyshevFilter, values: Float, theta: Float, n_wanted: int, tol: float) -> float:
+    """The rounding in p(M), in units of what the angle that is asked for bears.
+
+    It is measured: sigma is known through F, to more digits.
+    """
+    missed = np.abs(p.value(values**2) - theta)[:n_wanted]
+    return max(float(missed.max()), 8 * EPS) / (max(tol, BEST_ANGLE) * float(p.scale(theta[-1])))
 
 
 def _with_degree(plan: FilterPlan, high: float, degree: float) -> FilterPlan:

@@ -91,18 +91,18 @@ def bottom_vectors(
             "n_neighbors, or use method='standard'."
         )
     problem = Problem(
-        tools,
-        F,
-        norm,
-        constraints,
-        square,
-        classes,
-        n_components,
-        tol,
-        max_iter,
-        random_state,
-        n_jobs,
-        memory_limit,
+        tools=tools,
+        F=F,
+        norm=norm,
+        constraints=constraints,
+        square=square,
+        classes=classes,
+        q=n_components,
+        tol=tol,
+        max_iter=max_iter,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        memory_limit=memory_limit,
     )
     plan_for = functools.partial(
         choose,
