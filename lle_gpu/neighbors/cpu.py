@@ -249,6 +249,17 @@ class _ScikitLearn:
         return np.zeros(points.shape[0])
 
 
+class _SquaredScikitLearn(_ScikitLearn):
+    """A scikit-learn tree asked for Euclidean distances, squared for the comparison."""
+
+    def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
+        distance, index = super().query(points, count)
+        return distance * distance, index
+
+    def error(self, points: NDArray[Any], distance: Float) -> Float:
+        return (points.shape[1] + 8) * EPS * distance
+
+
 class NeighborSearch:
     """Exact nearest neighbours in a fixed set of points.
 
@@ -505,17 +516,6 @@ class NeighborSearch:
         count = candidates.shape[1]
         for_each_chunk(work, m, bytes_per_row=8 * count * (d + 3), n_jobs=self.n_jobs, quiet=True)
         return distance, index
-
-
-class _SquaredScikitLearn(_ScikitLearn):
-    """A scikit-learn tree asked for Euclidean distances, squared for the comparison."""
-
-    def query(self, points: NDArray[Any], count: int) -> tuple[Float, Index]:
-        distance, index = super().query(points, count)
-        return distance * distance, index
-
-    def error(self, points: NDArray[Any], distance: Float) -> Float:
-        return (points.shape[1] + 8) * EPS * distance
 
 
 def nearest_others(search: NeighborSearch, rows: NDArray[np.integer], k: int) -> Index:
