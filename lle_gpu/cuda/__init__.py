@@ -4,7 +4,7 @@
 
     cp = cupy()                            # imports CuPy, or raises GpuUnavailableError
     f = kernel("barycentric.cu", "barycentric_warp<float, 16, 4>")
-    f(grid, block, (points, index, W, np.int32(n), ...), shared_bytes=0)
+    f.launch(warp_per_item(n), points, index, W, np.int32(n), ...)
 
 =========  =======================================================================================
 arrays     NumPy's arrays and CuPy's, told apart

@@ -5,7 +5,7 @@ A module that launches kernels says at its top which instantiations it may ask f
     register("barycentric.cu", [f"barycentric_warp<{T}, {K}, 4>" for T in REAL for K in (8, 16)])
 
     f = kernel("barycentric.cu", "barycentric_warp<float, 16, 4>")
-    f(grid, block, (X, index, W, np.int32(n)), shared_bytes=0)
+    f.launch(geometry, X, index, W, np.int32(n))
 
 so that every one of them can be compiled for every architecture without a GPU, and none is asked
 for that was not. Registering imports no CuPy.
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import lle_gpu
-from lle_gpu.cuda.geometry import check_launch
+from lle_gpu.cuda.geometry import Geometry, check_launch
 from lle_gpu.cuda.probe import cupy
 
 __all__ = [
@@ -190,6 +190,10 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<kernel {self.name} of {self.source} on device {self.device}>"
+
+    def launch(self, geometry: Geometry, *arguments: Any) -> None:
+        """As a call, by a launch of :mod:`lle_gpu.cuda.geometry`, its shared memory included."""
+        self(geometry.grid, geometry.block, arguments, shared_bytes=geometry.shared_bytes)
 
     def __call__(
         self,

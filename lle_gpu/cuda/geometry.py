@@ -44,7 +44,7 @@ LARGEST_BLOCK = (1024, 1024, 64)
 
 
 class Geometry(NamedTuple):
-    """A launch: ``f(geometry.grid, geometry.block, arguments, shared_bytes=...)``.
+    """A launch: ``kernel(...).launch(geometry, *arguments)``.
 
     Attributes
     ----------

@@ -149,8 +149,9 @@ class Differences(_OwnProposer):
         proposed, candidate = cp.empty((m, count), np.float32), cp.empty((m, count), np.int32)
         queries = _queries_per_warp(self._columns, lists)
         launch = warp_per_item(-(-m // queries), warps=WARPS)
-        arguments = (self._Z, self._filled(Y), own, proposed, candidate, np.int32(n), np.int32(m))
-        kernel(SOURCE, _difference(self._columns, lists))(launch.grid, launch.block, arguments)
+        arrays = self._Z, self._filled(Y), own, proposed, candidate
+        run = kernel(SOURCE, _difference(self._columns, lists))
+        run.launch(launch, *arrays, np.int32(n), np.int32(m))
         return proposed, candidate
 
     def _filled(self, points: Any) -> Any:
@@ -184,7 +185,8 @@ class Products(_OwnProposer):
             launch = warp_per_item(rows.stop - first, warps=WARPS)
             for low in range(0, n, TILE_POINTS):
                 tile = self._Z[low : low + TILE_POINTS]
-                arguments = (
+                nearest.launch(
+                    launch,
                     cp.matmul(Y[rows], tile.T),
                     squares[rows],
                     self._squares,
@@ -195,7 +197,6 @@ class Products(_OwnProposer):
                     np.int32(len(tile)),
                     np.int32(rows.stop - first),
                 )
-                nearest(launch.grid, launch.block, arguments)
         return proposed, candidate
 
 
@@ -428,8 +429,8 @@ class NeighborSearch:
         def work(rows: slice) -> None:
             Y, squares, reach = scaled.queries(points[rows])
             proposed, candidate = proposer.propose(Y, squares, own[rows], count)
-            launch = warp_per_item(len(Y), warps=WARPS)
-            arguments = (
+            rerank.launch(
+                warp_per_item(len(Y), warps=WARPS),
                 self.X,
                 points[rows].astype(np.float64),
                 own[rows],
@@ -449,7 +450,6 @@ class NeighborSearch:
                 np.float64(proposer.relative),
                 np.float64(proposer.absolute),
             )
-            rerank(launch.grid, launch.block, arguments)
 
         for_each_chunk(work, m, bytes_per_row=40 * d + 32 * count, most_rows=proposer.most_rows)
         broken = int((status == BROKEN).sum())
@@ -512,9 +512,9 @@ class NeighborSearch:
             arguments = (self.X, Q, own, after, after_index, *found, *sizes)
             exact((launch.grid[0], parts), launch.block, arguments)
             if parts > 1:
-                one = warp_per_item(m, warps=WARPS)
                 merged = cp.empty((1, m, width)), cp.empty((1, m, width), np.int32)
-                merge(one.grid, one.block, (*found, *merged, *map(np.int32, (parts, m, width))))
+                sizes = map(np.int32, (parts, m, width))
+                merge.launch(warp_per_item(m, warps=WARPS), *found, *merged, *sizes)
                 found = merged
             distance[:, columns], index[:, columns] = found[0][0], found[1][0]
             after, after_index = (a[:, columns.stop - 1].copy() for a in (distance, index))

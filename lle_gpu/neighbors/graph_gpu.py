@@ -72,8 +72,7 @@ def _only_class(index: Any, row: int) -> Any:
     launch, spread = thread_per_item(n), kernel(SOURCE, KERNEL)
     for first in range(1, n // POINTS_PER_STEP - STEPS + 2, STEPS):
         for step in range(first, first + STEPS):
-            arguments = index, np.int32(n), np.int32(k), np.int32(step), leads, reached, last
-            spread(launch.grid, launch.block, arguments)
+            spread.launch(launch, index, *map(np.int32, (n, k, step)), leads, reached, last)
         if int(last[0]) < step:
             return reached > 0 if bool(leads.all()) else None
     return None

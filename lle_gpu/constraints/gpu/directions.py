@@ -169,15 +169,14 @@ def _launch(
     if isinstance(route, tuple):
         K, M, gram = route
         run = kernel(SOURCE, f"principal_directions_lanes<{T}, {K}, {M}, {gram}>")
-        grid, block, _ = lanes_per_item(c, M)
-        run(grid, block, (*arrays, *sizes))
+        run.launch(lanes_per_item(c, M), *arrays, *sizes)
         return
     run = kernel(SOURCE, f"principal_directions_block<{T}, {route}>")
     numbers = _block_numbers(k, d)
     blocks = c if route else min(c, GLOBAL_BLOCKS, chunk_rows(8 * numbers))
     work = cupy().empty(0 if route else blocks * numbers)
-    grid, block, shared = _block_geometry(blocks, min(k, d), 8 * numbers if route else 0)
-    run(grid, block, (*arrays, work, np.int64(numbers), *sizes), shared_bytes=shared)
+    geometry = _block_geometry(blocks, min(k, d), 8 * numbers if route else 0)
+    run.launch(geometry, *arrays, work, np.int64(numbers), *sizes)
 
 
 def _block_geometry(blocks: int, columns: int, shared_bytes: int) -> Geometry:

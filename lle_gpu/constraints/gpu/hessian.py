@@ -59,10 +59,9 @@ def hessian(
 def hessian_rows(U: Any, rows: Any, tol: float) -> None:
     """Write the rows (c, h, k) that belong to tangent coordinates U (c, q, k)."""
     c, q, k = U.shape
-    shared, lanes, (grid, block, shared_bytes) = _geometry(c, q, k)
+    shared, lanes, geometry = _geometry(c, q, k)
     run = kernel("hessian.cu", f"hessian_rows<{str(shared).lower()}>")
-    sizes = np.int32(c), np.int32(q), np.int32(k)
-    run(grid, block, (U, rows, *sizes, np.float64(tol), np.int32(lanes)), shared_bytes=shared_bytes)
+    run.launch(geometry, U, rows, *map(np.int32, (c, q, k)), np.float64(tol), np.int32(lanes))
 
 
 def _geometry(c: int, q: int, k: int) -> tuple[bool, int, Geometry]:
@@ -70,12 +69,9 @@ def _geometry(c: int, q: int, k: int) -> tuple[bool, int, Geometry]:
     h = q * (q + 1) // 2
     lanes = 8 if k <= 16 else 16 if k <= 32 else 32
     products, columns = 8 * (1 + q + h), 8 * h * (k | 1)
-    threads = fitting_threads(lanes, products + columns)
+    both = products + columns
+    threads = fitting_threads(lanes, both)
     if threads:
-        return (
-            True,
-            lanes,
-            lanes_per_item(c, lanes, threads=threads, shared_bytes=products + columns),
-        )
+        return True, lanes, lanes_per_item(c, lanes, threads=threads, shared_bytes=both)
     # Only neighbours by the hundred come here: a warp each.
     return False, 32, lanes_per_item(c, 32, threads=32, shared_bytes=products)

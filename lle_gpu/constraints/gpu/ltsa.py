@@ -43,8 +43,7 @@ def ltsa(X: Any, index: Any, n_components: int, *, n_jobs: int | None = None) ->
     def work(chunk: slice) -> None:
         U = tangent_coordinates(X, index[chunk], n_components)
         c, q, _ = U.shape
-        grid, block, _ = warp_per_item(c)
-        project(grid, block, (U, rows[chunk], np.int32(c), np.int32(q), np.int32(k)))
+        project.launch(warp_per_item(c), U, rows[chunk], *map(np.int32, (c, q, k)))
 
     for_each_chunk(work, n, directions_bytes(k, d, n_components), most_rows=directions_rows(k, d))
     return Constraints(index, rows)

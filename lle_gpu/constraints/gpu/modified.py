@@ -73,11 +73,11 @@ def modified(
     def combine(chunk: slice) -> None:
         U, lambdas = principal_directions(X[chunk], X, index[chunk])
         c = len(U)
-        grid, block, shared = lanes_per_item(c, 32, threads=threads, shared_bytes=shared_bytes)
+        geometry = lanes_per_item(c, 32, threads=threads, shared_bytes=shared_bytes)
         arrays = U, lambdas, n_leading[chunk], rows[chunk]
         sizes = np.int32(c), np.int32(p), np.int32(k)
         options = np.float64(reg), np.float64(modified_tol)
-        combine_rows(grid, block, (*arrays, *sizes, *options), shared_bytes=shared)
+        combine_rows.launch(geometry, *arrays, *sizes, *options)
 
     for_each_chunk(combine, n, directions_bytes(k, d, p), most_rows=most)
     return Constraints(with_point(index), rows)

@@ -248,12 +248,8 @@ def _launch(
             m, 128 if k <= 64 else 256, shared_bytes=_block_bytes(k, arithmetic.itemsize)
         )
     sizes = (m, d, k, out.shape[1] > k)
-    kernel(SOURCE, name)(
-        launch.grid,
-        launch.block,
-        (points, X, index, out, marked, *map(np.int32, sizes), arithmetic.type(reg)),
-        shared_bytes=launch.shared_bytes,
-    )
+    numbers = *map(np.int32, sizes), arithmetic.type(reg)
+    kernel(SOURCE, name).launch(launch, points, X, index, out, marked, *numbers)
 
 
 def _block_bytes(k: int, itemsize: int) -> int:
@@ -296,11 +292,8 @@ def weighted_means(
     values = cp.ascontiguousarray(values.astype(real, copy=False))
     weights = cp.ascontiguousarray(weights.astype(np.float64, copy=False))
     means = cp.empty((m, q))
-    launch = thread_per_item(m * q)
-    kernel(SOURCE, _means(REALS[values.dtype.name]))(
-        launch.grid,
-        launch.block,
-        (weights, kernel_index(index, n), values, means, *map(np.int32, (m, k, q))),
-    )
+    arrays = weights, kernel_index(index, n), values, means
+    run = kernel(SOURCE, _means(REALS[values.dtype.name]))
+    run.launch(thread_per_item(m * q), *arrays, *map(np.int32, (m, k, q)))
     advance(m)
     return means

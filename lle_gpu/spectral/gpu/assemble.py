@@ -92,20 +92,7 @@ def _values(F: Rows, where: Any, entries: Any, order: Any) -> Any:
     """M's nonzeros, one for each run of equal keys."""
     nonzeros = where.size - 1
     values = cupy().empty(nonzeros, dtype=F.rows.dtype)
-    geometry = thread_per_item(nonzeros)
-    kernel(SOURCE, f"gram_values<{REALS[values.dtype.name]}>")(
-        geometry.grid,
-        geometry.block,
-        (
-            where,
-            entries,
-            order,
-            F.rows,
-            values,
-            np.int64(nonzeros),
-            np.int64(order.size * F.m),
-            np.int32(F.r),
-            np.int32(F.m),
-        ),
-    )
+    sizes = np.int64(nonzeros), np.int64(order.size * F.m), np.int32(F.r), np.int32(F.m)
+    run = kernel(SOURCE, f"gram_values<{REALS[values.dtype.name]}>")
+    run.launch(thread_per_item(nonzeros), where, entries, order, F.rows, values, *sizes)
     return values

@@ -34,11 +34,7 @@ class Normals:
         x = cupy().empty(shape, dtype=np.float64)
         size = math.prod(shape)
         pairs = -(-size // 2)
-        geometry = thread_per_item(pairs)
-        kernel(SOURCE, "normals")(
-            geometry.grid,
-            geometry.block,
-            (x, np.int64(size), self._seed, np.uint64(self._drawn)),
-        )
+        arguments = x, np.int64(size), self._seed, np.uint64(self._drawn)
+        kernel(SOURCE, "normals").launch(thread_per_item(pairs), *arguments)
         self._drawn += pairs
         return x

@@ -173,8 +173,7 @@ def _depths(first: Any, neighbors: Any) -> Any:
             if level + STEPS > MOST_STEPS:
                 return None
             for _ in range(STEPS):
-                arguments = first, neighbors, np.int32(level), depth, queue, begin, found
-                step(geometry.grid, geometry.block, arguments)
+                step.launch(geometry, first, neighbors, np.int32(level), depth, queue, begin, found)
                 level += 1
         if int(begin[level]) == n * PIVOTS:
             break
@@ -274,4 +273,4 @@ def _lanes_per(n: int) -> Geometry:
 
 
 def _launch(name: str, geometry: Geometry, *arguments: Any) -> None:
-    kernel(SOURCE, name)(geometry.grid, geometry.block, arguments)
+    kernel(SOURCE, name).launch(geometry, *arguments)

@@ -158,7 +158,7 @@ class Products:
                 X = work.between
             sizes = np.int32(n), np.int32(b)
             counted = work.coefficients, work.done, np.int32(j)
-            step(geometry.grid, geometry.block, (*A.arguments, X, Y, Z, *sizes, *counted))
+            step.launch(geometry, *A.arguments, X, Y, Z, *sizes, *counted)
         if count:
             kernel(SOURCE, "count_steps")(1, 1, (work.done, np.int32(steps)))
 

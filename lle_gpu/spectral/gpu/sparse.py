@@ -67,13 +67,9 @@ class Csr:
         """A X (rows, b), row-major, for X (columns, b) of the same dtype."""
         X = cupy().ascontiguousarray(X)
         Y = cupy().empty((self.shape[0], X.shape[1]), dtype=X.dtype)
-        n_long = int(self.long_rows.size)
-        geometry = thread_per_entry(self.shape[0], X.shape[1], first_blocks=n_long)
-        kernel(SOURCE, f"multiply_sparse<{REALS[X.dtype.name]}>")(
-            geometry.grid,
-            geometry.block,
-            (*self.arguments, X, Y, np.int32(self.shape[0]), np.int32(X.shape[1])),
-        )
+        geometry = thread_per_entry(*Y.shape, first_blocks=int(self.long_rows.size))
+        run = kernel(SOURCE, f"multiply_sparse<{REALS[X.dtype.name]}>")
+        run.launch(geometry, *self.arguments, X, Y, *map(np.int32, Y.shape))
         return Y
 
     @property
@@ -173,11 +169,9 @@ class Rows:
         index = self.index if index is None else index
         rows = self.rows if rows is None else rows
         n_rows, b = Y.shape
-        geometry = thread_per_entry(n_rows, b)
         sizes = np.int64(n_rows), np.int32(self.r), np.int32(self.m), np.int32(b)
-        kernel(SOURCE, f"multiply_rows<{REALS[X.dtype.name]}>")(
-            geometry.grid, geometry.block, (index, rows, X, Y, *sizes)
-        )
+        run = kernel(SOURCE, f"multiply_rows<{REALS[X.dtype.name]}>")
+        run.launch(thread_per_entry(n_rows, b), index, rows, X, Y, *sizes)
 
     def multiply_transposed(self, Y: Any) -> Any:
         """F^T Y (n, b), row-major, for Y (R, b)."""
@@ -186,13 +180,11 @@ class Rows:
         b = Y.shape[1]
         Z = cp.empty((self.n, b), dtype=Y.dtype)
         first, order, long_rows = self.by_column
-        geometry = thread_per_entry(self.n, b, first_blocks=int(long_rows.size))
-        sizes = np.int32(self.n), np.int32(self.r), np.int32(self.m), np.int32(b)
-        kernel(SOURCE, f"multiply_transposed<{REALS[Y.dtype.name]}>")(
-            geometry.grid,
-            geometry.block,
-            (first, long_rows, np.int32(long_rows.size), order, self.rows, Y, Z, *sizes),
-        )
+        n_long = int(long_rows.size)
+        geometry = thread_per_entry(self.n, b, first_blocks=n_long)
+        sizes = map(np.int32, (self.n, self.r, self.m, b))
+        run = kernel(SOURCE, f"multiply_transposed<{REALS[Y.dtype.name]}>")
+        run.launch(geometry, first, long_rows, np.int32(n_long), order, self.rows, Y, Z, *sizes)
         return Z
 
     def transposed(self) -> Csr:
