@@ -37,7 +37,7 @@ from lle_gpu.neighbors.sparse import SparseSearch, copy_numbers
 from lle_gpu.parallel import effective_jobs, for_each_chunk
 from lle_gpu.progress import advance, note
 
-__all__ = ["NeighborSearch", "nearest_others", "spatial_order"]
+__all__ = ["NeighborSearch", "nearest_others", "others", "spatial_order"]
 
 Float = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -430,10 +430,7 @@ class NeighborSearch:
             note(f"neighbours: {len(lacking)} of {m} points are searched exactly")
             exact = NeighborSearch(self.X, k, metric=self.metric, n_jobs=self.n_jobs)
             near, which = exact.kneighbors(points[lacking], k + exclude_self)
-            kept = np.ones(which.shape, dtype=bool)
-            if exclude_self:
-                kept = which != lacking[:, None]
-                kept[kept.all(axis=1), -1] = False  # it is behind k + 1 copies of its own
+            kept = others(which, lacking) if exclude_self else np.ones(which.shape, dtype=bool)
             distance[lacking] = near[kept].reshape(-1, k)
             index[lacking] = which[kept].reshape(-1, k)
         return distance, index
@@ -518,13 +515,17 @@ class NeighborSearch:
         return distance, index
 
 
+def others(near: NDArray[np.integer], rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which k of the k + 1 points near each row (m, k + 1) to keep: not the row itself."""
+    kept = near != rows[:, None]
+    kept[kept.all(axis=1), -1] = False  # it is behind k + 1 copies of its own
+    return kept
+
+
 def nearest_others(search: NeighborSearch, rows: NDArray[np.integer], k: int) -> Index:
     """The k nearest other points (m, k) of some of the training points, in order."""
-    near = search.kneighbors(search.X[rows], k + 1, return_distance=False)
-    others = near != rows[:, None]
-    others[others.all(axis=1), -1] = False  # it is behind k + 1 copies of its own
-    index: Index = near[others].reshape(len(rows), k)
-    return index
+    near: Index = search.kneighbors(search.X[rows], k + 1, return_distance=False)
+    return near[others(near, rows)].reshape(len(rows), k)
 
 
 def spatial_order(points: NDArray[Any]) -> Index:

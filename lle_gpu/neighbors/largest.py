@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lle_gpu.neighbors.cpu import others
 from lle_gpu.neighbors.graph import closed_classes, destinations, leading_to, main_class
 
 __all__ = ["largest_part"]
@@ -69,7 +70,4 @@ def largest_part(
         if len(lost):
             points = X[rows]
             found = search_in(points).kneighbors(points[lost], k + 1, return_distance=False)
-            # Itself, or, if that is behind k + 1 others at the same distance, the last of them.
-            own = found == lost[:, None]
-            own[~own.any(axis=1), -1] = True
-            index[lost] = found[~own].reshape(-1, k)
+            index[lost] = found[others(found, lost)].reshape(-1, k)
