@@ -79,12 +79,18 @@ def _regularised(Z: Float, reg: float, solve: Solve) -> Float:
     ridge = xp.where(trace > 0, reg * trace, 1.0)[:, None]
     if 2 * d < k:
         # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
-        A = transposed @ Z
-        A.reshape(c, -1)[:, :: d + 1] += ridge
+        A = _add_to_diagonal(transposed @ Z, ridge)
         return 1.0 - (Z @ solve(A, Z.sum(axis=1)[:, :, None]))[:, :, 0]
-    G = Z @ transposed
-    G.reshape(c, -1)[:, :: k + 1] += ridge
+    G = _add_to_diagonal(Z @ transposed, ridge)
     return solve(G, xp.ones((c, k, 1)))[:, :, 0]
+
+
+def _add_to_diagonal(A: Float, ridge: Float) -> Float:
+    """A (c, m, m), each matrix with its ridge (c, 1) on the diagonal; in place if in C order."""
+    A = array_module(A).ascontiguousarray(A)  # whose reshape is a view
+    c, m, _ = A.shape
+    A.reshape(c, m * m)[:, :: m + 1] += ridge
+    return A
 
 
 def _unregularised(Z: Float) -> Float:
