@@ -602,7 +602,7 @@ def _layout(path: Path, header: bool | None) -> tuple[_Layout, list[str]]:
     if lines[0].startswith("#"):  # as numpy.savetxt writes a header
         lines[0] = lines[0].lstrip("# ")
     delimiter = _delimiter(lines, is_cut)
-    numbered = list(_rows(lines, delimiter, is_cut))
+    numbered = _first_rows(lines, delimiter, is_cut)
     rows = [fields for fields, _ in numbered]
     if header is None:
         header = _has_header(rows)
@@ -630,22 +630,21 @@ def _layout(path: Path, header: bool | None) -> tuple[_Layout, list[str]]:
     return replace(layout, booleans=_boolean_columns(body)), [remark]
 
 
-def _rows(
-    lines: Iterable[str], delimiter: str | None, is_cut: bool = False
-) -> Iterator[tuple[list[str], int]]:
-    """The fields of each row, and the number, from 1, of the last of its lines.
-
-    Quoted fields may extend over several lines: where the lines were cut off, the last row may be
-    incomplete, and is left out.
-    """
+def _rows(lines: Iterable[str], delimiter: str | None) -> Iterator[tuple[list[str], int]]:
+    """The fields of each row, and the number, from 1, of the last of its lines."""
     if delimiter is None:  # any white space, by the same rules for quotes
         lines, delimiter = (" ".join(line.split()) for line in lines), " "
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows = ((fields, reader.line_num) for fields in reader)
-    if not is_cut:
-        yield from rows
-        return
-    yield from (row for row, _ in itertools.pairwise(rows))
+    for fields in reader:
+        yield fields, reader.line_num
+
+
+def _first_rows(
+    lines: Sequence[str], delimiter: str | None, is_cut: bool
+) -> list[tuple[list[str], int]]:
+    """The rows of the first lines, but for the last where it may go on beyond the cut."""
+    rows = list(_rows(lines, delimiter))
+    return rows[:-1] if is_cut and len(rows) > 1 else rows
 
 
 def _delimiter(lines: Sequence[str], is_cut: bool) -> str | None:
@@ -654,7 +653,7 @@ def _delimiter(lines: Sequence[str], is_cut: bool) -> str | None:
     possible = [delimiter for delimiter in DELIMITERS if delimiter in lines[0]]
     for more in (0, 1):  # the rows' names, which R writes under no name
         for delimiter in possible:
-            first, *others = (len(fields) for fields, _ in _rows(lines, delimiter, is_cut))
+            first, *others = (len(fields) for fields, _ in _first_rows(lines, delimiter, is_cut))
             if first > 1 and {*others} <= {first + more}:
                 return delimiter
     # None fits all lines: take what occurs in the first, so that the odd line can be reported.

@@ -1264,6 +1264,11 @@ class TestText:
         assert list(table.ids) == ["cell 1", "cell 2"]
         np.testing.assert_array_equal(table.X, [[1, 2], [3, 4.5]])
 
+    def test_a_quote_that_is_left_open(self):
+        rows = "".join(f"{i},{i + 0.5}\n" for i in range(120))
+        with pytest.raises(ValueError, match=r"in\.txt: the file has a header and no data"):
+            self.read('"x,y\n' + rows)
+
     def test_digits_in_groups_are_named(self):
         with pytest.raises(ValueError, match=r"line 2, column 'x': '1_000' is not a number"):
             self.read("x,y\n1_000,2\n3,4\n")

@@ -195,10 +195,15 @@ def frozen_features(features: Callable[[Any], Any] | None, Z: Float) -> Float:
         found = found.detach().cpu().numpy()
     found = np.asarray(found, dtype=np.float64)
     if found.ndim == 0 or len(found) != len(Z):
-        raise ValueError(f"features gave shape {found.shape} for {len(Z)} points: one row for each")
+        raise ValueError(
+            f"features gave shape {found.shape} for {len(Z)} points, and must give a row for each"
+        )
     found = found.reshape(len(Z), -1)
     if not np.isfinite(found).all():
-        raise ValueError("features gave NaN or infinity")
+        raise ValueError(
+            "features gave NaN or infinity, which have no neighbours: check the network's weights, "
+            "and the scale that it expects of its inputs"
+        )
     return found
 
 

@@ -118,9 +118,11 @@ def barycentric_weights(
 def _check_count(x: Tensor, neighbors: Tensor) -> None:
     n, k = neighbors.shape[:2]
     if n != x.shape[0]:
-        raise ValueError(f"there are {x.shape[0]} points, and neighbours of {n}")
+        raise ValueError(
+            f"x has {x.shape[0]} points, and neighbors has those of {n}: give neighbours of each"
+        )
     if k == 0:
-        raise ValueError("there are no neighbours (k=0): at least one is needed")
+        raise ValueError("neighbors has none for a point (k=0): give at least one")
 
 
 def _of_gram(G: Tensor, reg: float, method: str) -> Tensor:

@@ -339,7 +339,7 @@ def test_operators_against_dense_formulas():
         ({"x": torch.zeros(3)}, ValueError, r"x has shape \(3,\).*2 dimensions"),
         ({"x": torch.zeros(3, 5)}, ValueError, "x has 5 features and bank has 2"),
         ({"x": torch.zeros(3, 2).double()}, TypeError, "bank has dtype torch.float32 and x has"),
-        ({"x": torch.zeros(4, 2)}, ValueError, "there are 4 points, and neighbours of 3"),
+        ({"x": torch.zeros(4, 2)}, ValueError, "x has 4 points, and neighbors has those of 3"),
         ({"x": torch.zeros(3, 2).to_sparse()}, TypeError, "must be dense"),
         ({"idx": torch.zeros(3, 4)}, TypeError, "tensor of integers"),
         ({"idx": torch.zeros(3, 4, dtype=torch.bool)}, TypeError, "mask"),
