@@ -473,7 +473,7 @@ def _read_text(path: Path, selection: Selection) -> Table:
     try:
         return _read_lines(path, selection)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+        raise ValueError(f"{path}: not UTF-8 text ({error}): save it as UTF-8") from error
     except csv.Error as error:
         raise ValueError(f"{path}: not a table in text ({error})") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -29,13 +29,13 @@ from lle_gpu.plot.points import choose_drawing, draw_markers, draw_shaded
 __all__ = ["compare_methods", "draw", "plot_embedding"]
 
 Float = NDArray[np.float64]
-# When this share of the points lies within this share of each axis (either way from the median),
-# the picture shows a few outliers and one dot: it says so. So it does where a few dots hold them,
-# of half as much again each: groups that are tied weakly, and hardly anything between. Fewer dots
-# than points by this factor: else it is a picture of few points.
+# Where CROWDED of the points lie within DOT of each axis (either way from the median), the picture
+# shows a few outliers and one dot, and says so. So it does where FEW_DOTS dots or fewer, half as
+# large again, hold that share: weakly connected groups, and hardly anything between. A dot stands
+# for POINTS_OF_A_DOT points at least: else it is just a picture of few points.
 CROWDED, DOT = 0.9, 0.01
 FEW_DOTS, POINTS_OF_A_DOT = 10, 50
-# Coordinates have one scale, unless one extends over so many times the other.
+# Coordinates have one scale, unless one extends over more than so many times the other.
 STRIP = 4
 MARGIN = 0.03
 # More rows than these, of one coordinate, have names of one line each.

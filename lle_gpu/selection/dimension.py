@@ -97,13 +97,14 @@ CLOSING = 3.0
 NODES, NEWTON = 2000, 50
 # The share of the ratios, the smallest, that the line is fitted to.
 KEPT = 0.9
-# How far the limit may lie from what the fewest neighbours give, in dimensions and as a share.
+# How far the limit may lie from what the fewest neighbours give: the larger of so many dimensions
+# and this share.
 AGREED, AGREED_SHARE = 1.0, 0.35
-# The most neighbours see less than this share of the dimensions that the fewest see: noise. On a
-# manifold alone bends, density and boundaries take away a quarter.
+# Noise: the most neighbours see less than this share of the dimensions that the fewest see. On a
+# manifold without noise, bends, density and boundaries take away a quarter.
 NOISY = 0.5
-# Neighbours that are so far, in units of the data's width, are not near: four are, where they see
-# 12 dimensions with 500 points, or 21 with 20,000.
+# Neighbours that are farther, in units of the data's width, are not near: four are as far as this
+# where they see 12 dimensions with 500 points, or 21 with 20,000.
 NOT_NEAR = 2 / 3
 # More dimensions than the columns, by more than one and this many standard errors of the nearest
 # neighbours' estimate: regular spacing. By other metrics than the Euclidean it can be that anyway.
