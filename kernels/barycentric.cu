@@ -8,8 +8,8 @@
 //     index[m,k]            the neighbours, rows of X
 //     W                     as_row = 0: [m,k], the weights;  1: [m,k+1], the rows [1, -w_i] of F
 //     info[m]               0, or 1 where rounding or overflow may have decided: a pivot not above
-//                           LEAST_PIVOT times the trace, a trace out of range. Such a point's
-//                           weights are to be found in another way
+//                           LEAST_PIVOT times the trace, a trace or ridge out of range. Such a
+//                           point's weights are to be found in another way
 //
 // Differences, Gram matrix and solution are computed in S (float or double, at least T), and the
 // weights scaled in double, so that each row of F sums to zero to double precision.
@@ -73,8 +73,8 @@ __device__ __forceinline__ Vector<S, V> difference(const Vector<T, V>& a, const 
   return z;
 }
 
-// Whether a trace is far enough from underflow and overflow for its parts to have all their digits.
-// Zero in double has: it says that all neighbours lie on their point.
+// Whether a trace, or a ridge, is far enough from underflow and overflow for its parts to have all
+// their digits. Zero in double has: it says that all neighbours lie on their point.
 __device__ __forceinline__ bool in_range(float trace) { return trace >= 1e-30f && trace <= 1e30f; }
 __device__ __forceinline__ bool in_range(double trace) { return trace >= 0.0 && trace <= 1e300; }
 // A pivot this small, in units of the trace, has lost most of its digits.
@@ -121,7 +121,7 @@ __device__ __forceinline__ bool solve_in_lanes(S (&a)[R][K], S (&x)[R], int r, i
   trace = group_sum<L>(trace);
   const S ridge = trace > S(0) ? reg * trace : S(1);
   const S least = LEAST_PIVOT<S> * trace;
-  bool failed = !in_range(trace);
+  bool failed = !in_range(trace) || !in_range(ridge);
 
   S y[R], inverse[R];
 #pragma unroll
@@ -385,7 +385,7 @@ barycentric_block(const T* __restrict__ points, const T* __restrict__ X,
   trace = group_sum<32>(trace);
   const S ridge = trace > S(0) ? reg * trace : S(1);
   const S least = LEAST_PIVOT<S> * trace;
-  bool failed = !in_range(trace);
+  bool failed = !in_range(trace) || !in_range(ridge);
   for (int p = 0; p < k; ++p) {
     __syncthreads();
     const S pivot = G[triangle(p) + p] + ridge;

@@ -268,6 +268,15 @@ def test_float32_scale_does_not_matter(gpu, scale, k):
     close(weights(gpu, points, X, index), expected, TOLERANCE[np.float32])
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e12])
+@pytest.mark.parametrize("k", [8, 36])
+def test_a_ridge_beyond_the_range_of_float32_makes_all_weights_equal(gpu, scale, k):
+    points, X, index = problem(9, 50, 40, k, np.float32)
+    points, X = (points * np.float32(scale)), (X * np.float32(scale))
+    for reg in (1e9, 1e38):
+        close(weights(gpu, points, X, index, reg=reg), np.full((9, k), 1 / k), 1e-6)
+
+
 def test_data_far_from_the_origin(gpu, by_kernel):
     points, X, index = problem(9, 50, 20, 10)
     expected = dense_weights(points, X, index)

@@ -9,7 +9,7 @@ k <= 128                     one kernel, a block a point, if the device has the 
                              128 in float64 takes 75 KiB; compute capability 7.5 has 64)
 beyond                       :func:`local_weights`: batched matrix products and solutions (cuBLAS)
 reg = 0 and k > d            the same: all Gram matrices are singular, which takes eigenvectors
-points that a kernel marks   the same: a pivot lost in rounding, a trace beyond float32's range
+points that a kernel marks   the same: a pivot lost in rounding, a trace or ridge out of range
 ===========================  ======================================================================
 
 float64 throughout, with one exception: float32 data with k <= d and reg >= 1e-3 are computed in
