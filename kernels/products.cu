@@ -38,6 +38,28 @@
 
 constexpr int LONG = 256;
 
+// X_{row,c} of X (.., b). An address takes one multiplication so, and four as a number of 64 bits.
+template <typename T> __device__ __forceinline__ T element(const T* X, int row, int b, int c) {
+  const unsigned char* const column = reinterpret_cast<const unsigned char*>(X + c);
+  const unsigned bytes = b * sizeof(T);
+  return *reinterpret_cast<const T*>(column + (unsigned long long)unsigned(row) * bytes);
+}
+
+// term(.. term(term(sum, 0), 1) .., count - 1), the loads of UNROLL terms under way at once: of the
+// last few, too, which one by one would take longer than all others.
+template <int UNROLL, typename T, typename Term>
+__device__ __forceinline__ T add_terms(T sum, int count, Term term) {
+  int e = 0;
+  for (; e + UNROLL <= count; e += UNROLL) {
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) sum = term(sum, e + u);
+  }
+#pragma unroll
+  for (int u = 0; u < UNROLL - 1; ++u)
+    if (e + u < count) sum = term(sum, e + u);
+  return sum;
+}
+
 // store(i, c, sum over e from first_i to first_{i+1} of the terms) for all rows i < n and all
 // columns c < b; term(sum, e, c) adds one. UNROLL loads are under way at once.
 template <typename T, int UNROLL, typename Term, typename Store>
@@ -65,9 +87,8 @@ __device__ __forceinline__ void sum_rows(const long long* __restrict__ first,
   if (i >= n || c >= b) return;
   const long long begin = first[i], end = first[i + 1];
   if (end - begin > LONG) return;
-  T sum = T(0);
-#pragma unroll UNROLL
-  for (long long e = begin; e < end; ++e) sum = term(sum, e, c);
+  const T sum = add_terms<UNROLL>(T(0), int(end - begin),
+                                  [=](T sum, int e) { return term(sum, begin + e, c); });
   store(int(i), c, sum);
 }
 
@@ -80,10 +101,8 @@ multiply_rows(const int* __restrict__ index, const T* __restrict__ rows, const T
   if (p >= n_rows || c >= b) return;
   const int* const columns = index + (r == 1 ? p : p / r) * m;
   const T* const values = rows + p * m;
-  T sum = T(0);
-#pragma unroll 8
-  for (int a = 0; a < m; ++a) sum = fma(values[a], X[(long long)columns[a] * b + c], sum);
-  Y[p * b + c] = sum;
+  Y[p * b + c] = add_terms<8>(
+      T(0), m, [=](T sum, int a) { return fma(values[a], element(X, columns[a], b, c), sum); });
 }
 
 template <typename T>
@@ -111,7 +130,7 @@ multiply_sparse(const long long* __restrict__ first, const int* __restrict__ lon
   sum_rows<T, 8>(
       first, long_rows, n_long, n, b,
       [=](T sum, long long e, int c) {
-        return fma(values[e], X[(long long)columns[e] * b + c], sum);
+        return fma(values[e], element(X, columns[e], b, c), sum);
       },
       [=](int i, int c, T sum) { Y[(long long)i * b + c] = sum; });
 }
@@ -130,7 +149,7 @@ chebyshev_step(const long long* __restrict__ first, const int* __restrict__ long
   sum_rows<T, 8>(
       first, long_rows, n_long, n, b,
       [=](T sum, long long e, int c) {
-        return fma(values[e], X[(long long)columns[e] * b + c], sum);
+        return fma(values[e], element(X, columns[e], b, c), sum);
       },
       [=](int i, int c, T sum) {
         const long long at = (long long)i * b + c;
