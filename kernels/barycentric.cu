@@ -33,14 +33,14 @@
 // barycentric_warp<float, float, 16, 4, 2, 13> issues per point, counted in the code that NVRTC
 // 13.5 makes for sm_90 (not measured):
 //
-//     gathering                        180 instructions    120 cycles of the load/store unit
+//     gathering                        100 instructions    110 cycles of the load/store unit
 //     13 chunks of 4 columns           300                  80 to 130
-//     elimination and the way back     140                  24
+//     elimination and the way back     110                  24
 //     the rest                          20                   4
-//     together                         640                 230 to 280
+//     together                         530                 220 to 270
 //
-// so 160 cycles if all four schedulers issue always. Eight warps a multiprocessor have the shared
-// memory, and 254 registers each; a warp has 68 loads of 200 bytes under way while it gathers: two
+// so 130 cycles if all four schedulers issue always. Eight warps a multiprocessor have the shared
+// memory, and 240 registers each; a warp has 68 loads of 200 bytes under way while it gathers: two
 // warps at it, 27 KB, cover the latency (23 KB: 4.3 TB/s for 700 ns over 132 multiprocessors).
 #include "compat.cuh"
 
@@ -54,15 +54,11 @@ template <typename S> __device__ __forceinline__ Chunk<S> chunk_at(const unsigne
   return *reinterpret_cast<const Chunk<S>*>(tile);
 }
 
-// V numbers of row `row`, rows of so many bytes, if there are any; zeros otherwise. `first` is where
-// row 0 has them.
+// V numbers of row `row`, rows of so many bytes. `first` is where row 0 has them.
 template <int V, typename T>
-__device__ __forceinline__ Vector<T, V> load(const T* first, unsigned row, unsigned bytes,
-                                             bool any) {
+__device__ __forceinline__ Vector<T, V> load(const T* first, unsigned row, unsigned bytes) {
   const unsigned char* const base = reinterpret_cast<const unsigned char*>(first);
-  Vector<T, V> part = {};
-  if (any) part = *reinterpret_cast<const Vector<T, V>*>(base + (unsigned long long)row * bytes);
-  return part;
+  return *reinterpret_cast<const Vector<T, V>*>(base + (unsigned long long)row * bytes);
 }
 
 template <typename S, typename T, int V>
@@ -202,17 +198,17 @@ constexpr bool many_numbers = sizeof(S) == 8 || R * K > 64;
 // memory gives to all lanes of the point at once. For a chunk of C columns that is K + R loads and
 // C R (R + 1) / 2 L multiplications.
 template <typename T, typename S, int K, int R, int V, int P>
-__global__ void __launch_bounds__(WARPS * 32, P == 13 || many_numbers<S, K, R> ? 4 : 8)
+__global__ void __launch_bounds__(WARPS * 32, P == 13 || many_numbers<S, K, R> ? 4 : 6)
 barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
                  const int* __restrict__ index, double* __restrict__ W, int* __restrict__ info,
                  int m, int d, int k, int as_row, S reg) {
   constexpr int L = K / R, Q = 32 / L, C = chunk_columns<S>, TILE = tile_bytes(K, R, P);
   using Of = Loads<S, V, P>;
   // Rows on their way at once: as many as registers hold beside what is computed.
-  constexpr int ROWS = P == 7 || many_numbers<S, K, R> ? 32 : 64;
+  constexpr int ROWS = P == 13 && !many_numbers<S, K, R> ? 64 : 32;
   constexpr int B = ROWS / K, E = K / Of::AT_ONCE;
   DYN_SHARED(shared);
-  __shared__ int neighbors[WARPS][Q * K];
+  __shared__ __align__(16) int neighbors[WARPS][Q * K];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int g = lane / L, r = lane % L;
   const long long first = ((long long)blockIdx.x * WARPS + warp) * Q;
@@ -225,45 +221,54 @@ barycentric_warp(const T* __restrict__ points, const T* __restrict__ X,
     neighbors[warp][e] = index[(first + min(e / K, last)) * k + min(e % K, k - 1)];
   __syncwarp();
 
-  // Parts of a row that are loaded apart in time are read twice where they share a line: passes end
-  // where lines do, if rows begin there.
-  const int step = d <= P * C ? P * C : (P - 1) * C;
-  const int column = lane % Of::LANES * V, row = lane / Of::LANES;
+  // A sector of memory, 32 bytes, that two passes share is read twice. So passes end where sectors do
+  // if rows begin there; if they do not, that would help few rows, and may take a pass more.
   const unsigned row_bytes = d * sizeof(T);
+  const int step = d > P * C && row_bytes % 32 == 0 ? (P - 1) * C : P * C;
+  const int column = lane % Of::LANES * V, row = lane / Of::LANES;
   const unsigned char* const Z = tiles + g * TILE;
   S a[R][K] = {};  // row r + b L of G, from column 0 to (b + 1) L - 1
   for (int c0 = 0; c0 < d; c0 += step) {
     const int columns = min(step, d - c0);
-    // Many loads before the first is waited for: the memory's latency is what there is to hide.
+    if (columns % C != 0) {  // behind the last column there are zeros
+      Chunk<S> zeros;
+#pragma unroll
+      for (int v = 0; v < C; ++v) zeros.v[v] = S(0);
+      for (int e = lane; e < Q * K; e += 32)
+        *reinterpret_cast<Chunk<S>*>(tiles + e / K * TILE + (e % K * P + columns / C) * 16) = zeros;
+      __syncwarp();
+    }
+    // Many loads before the first is waited for: the memory's latency is what there is to hide. One
+    // condition for all of a lane: for one at each load, compilers make three times the instructions.
 #pragma unroll 1
     for (int q0 = 0; q0 < Q; q0 += B) {
       Vector<T, V> point[B][Of::PARTS], neighbor[B][E][Of::PARTS];
 #pragma unroll
-      for (int q = 0; q < B; ++q)
+      for (int u = 0; u < Of::PARTS; ++u) {
+        const int at = column + u * Of::LANES * V;
+        if (at >= columns) continue;
 #pragma unroll
-        for (int u = 0; u < Of::PARTS; ++u) {
-          const int at = column + u * Of::LANES * V;
-          point[q][u] = load<V>(points + first * d + c0 + at, min(q0 + q, last), row_bytes,
-                                at < columns);
+        for (int q = 0; q < B; ++q) {
+          point[q][u] = load<V>(points + first * d + c0 + at, min(q0 + q, last), row_bytes);
 #pragma unroll
           for (int e = 0; e < E; ++e)
-            neighbor[q][e][u] =
-                load<V>(X + c0 + at, neighbors[warp][(q0 + q) * K + e * Of::AT_ONCE + row],
-                        row_bytes, at < columns);
+            neighbor[q][e][u] = load<V>(
+                X + c0 + at, neighbors[warp][(q0 + q) * K + e * Of::AT_ONCE + row], row_bytes);
         }
+      }
 #pragma unroll
-      for (int q = 0; q < B; ++q)
+      for (int u = 0; u < Of::PARTS; ++u) {
+        const int at = column + u * Of::LANES * V;
+        if (at >= columns) continue;
 #pragma unroll
-        for (int e = 0; e < E; ++e)
+        for (int q = 0; q < B; ++q)
 #pragma unroll
-          for (int u = 0; u < Of::PARTS; ++u) {
-            const int at = column + u * Of::LANES * V;
+          for (int e = 0; e < E; ++e) {
             unsigned char* const to =
                 tiles + (q0 + q) * TILE + (e * Of::AT_ONCE + row) * (P * 16) + at * sizeof(S);
-            if (at < P * C)
-              *reinterpret_cast<Vector<S, V>*>(to) =
-                  difference<S>(neighbor[q][e][u], point[q][u]);
+            *reinterpret_cast<Vector<S, V>*>(to) = difference<S>(neighbor[q][e][u], point[q][u]);
           }
+      }
     }
     __syncwarp();
     const int bytes = columns * int(sizeof(S));
@@ -339,10 +344,11 @@ barycentric_block(const T* __restrict__ points, const T* __restrict__ X,
 #pragma unroll
       for (int u = 0; u < PARTS; ++u) {
         const int column = (8 * u + t % 8) * V;
-        const bool any = column < columns;
-        const Vector<T, V> point = load<V>(points + i * d + c0 + column, 0, 0, any);
-        const Vector<T, V> neighbor =
-            load<V>(X + c0 + column, index[i * k + row], d * sizeof(T), any);
+        Vector<T, V> point = {}, neighbor = {};
+        if (column < columns) {
+          point = load<V>(points + i * d + c0 + column, 0, 0);
+          neighbor = load<V>(X + c0 + column, index[i * k + row], d * sizeof(T));
+        }
         *reinterpret_cast<Vector<S, V>*>(Z + place(row, row >> 2 & 7, column * sizeof(S))) =
             difference<S>(neighbor, point);
       }
