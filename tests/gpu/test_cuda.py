@@ -191,7 +191,7 @@ def test_threads_compile_a_kernel_once(stand_in, folder, monkeypatch):
 def test_only_registered_instantiations_can_be_had(stand_in, folder):
     with pytest.raises(ValueError, match=r"'scale<int>' of scale.cu is not .* scale<float>, scale"):
         kernel("scale.cu", "scale<int>")
-    assert register("scale.cu", ("scale<int>", "scale<float>")) == ("scale<int>", "scale<float>")
+    register("scale.cu", ("scale<int>", "scale<float>"))
     assert instantiations()["scale.cu"] == (
         "scale<float>",
         "scale<double>",
