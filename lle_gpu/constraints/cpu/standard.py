@@ -27,17 +27,14 @@ __all__ = ["barycentric_weights", "local_weights", "standard", "weighted_means"]
 
 Float = NDArray[np.float64]
 Solve = Callable[[Float, Float], NDArray[Any]]
+# Below, squares are rounded to multiples of 5e-324.
+TINY = float(np.finfo(np.float64).tiny)
+# The least ridge, in units of the trace, that a Gram matrix is solved with: its inverse magnifies
+# the matrix's rounding. With 1e-16, weights that look like any others are 10 % wrong.
+LEAST_SOLVED = 1e-8
 
 
-def _solve(A: Float, b: Float) -> NDArray[Any]:
-    """Solutions of all A x = b; NaN if one of the matrices is singular, as cuBLAS gives it."""
-    try:
-        return np.linalg.solve(A, b)
-    except np.linalg.LinAlgError:
-        return np.full(b.shape, np.nan)
-
-
-def local_weights(Z: Float, reg: float, solve: Solve = _solve) -> Float:
+def local_weights(Z: Float, reg: float, solve: Solve = np.linalg.solve) -> Float:
     """Barycentric weights of the origin in each set of points Z_i, NumPy's or CuPy's.
 
     Parameters
@@ -53,61 +50,63 @@ def local_weights(Z: Float, reg: float, solve: Solve = _solve) -> Float:
     Returns
     -------
     w : ndarray of shape (c, k), rows sum to one.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If ``reg`` is so small that a Gram matrix is singular all the same.
     """
-    w = _unregularised(Z) if reg == 0 else _regularised(Z, reg, solve)
+    w = _by_eigenvectors(Z, reg) if reg < LEAST_SOLVED else _by_solving(Z, reg, solve)
     w /= w.sum(axis=1, keepdims=True)
-    if not bool(array_module(Z).isfinite(w).all()):
-        raise np.linalg.LinAlgError(
-            f"reg={reg!r} is too small: a Gram matrix with that ridge is singular in float64. Take "
-            "a larger one, or 0, which gives the weights of least norm"
-        )
     return w
 
 
-def _regularised(Z: Float, reg: float, solve: Solve) -> Float:
-    """(G + ridge I)^-1 1, up to its length."""
+def _by_solving(Z: Float, reg: float, solve: Solve) -> Float:
+    """(G / trace(G) + reg I)^-1 1, up to its length.
+
+    In units of the trace, so that neither a large ridge nor small distances leave float64.
+    """
     xp = array_module(Z)
-    c, k, d = Z.shape
+    k, d = Z.shape[1:]
     transposed = Z.transpose(0, 2, 1)
-    trace = xp.einsum("ckd,ckd->c", Z, Z)
     # All neighbours on the point itself: any ridge gives equal weights.
-    ridge = xp.where(trace > 0, reg * trace, 1.0)[:, None]
+    trace = xp.einsum("ckd,ckd->c", Z, Z)[:, None, None]
+    trace = xp.where(trace > TINY, trace, 1.0)
     if 2 * d < k:
         # (Z Z^T + r I)^-1 1 = (1 - Z (Z^T Z + r I)^-1 Z^T 1) / r: d x d instead of k x k.
-        A = _add_to_diagonal(transposed @ Z, ridge)
-        return 1.0 - (Z @ solve(A, Z.sum(axis=1)[:, :, None]))[:, :, 0]
-    G = _add_to_diagonal(Z @ transposed, ridge)
-    return solve(G, xp.ones((c, k, 1)))[:, :, 0]
+        A = _scaled(transposed @ Z, trace, reg)
+        return 1.0 - (Z @ solve(A, Z.sum(axis=1)[:, :, None] / trace))[:, :, 0]
+    G = _scaled(Z @ transposed, trace, reg)
+    return solve(G, xp.ones((len(Z), k, 1)))[:, :, 0]
 
 
-def _add_to_diagonal(A: Float, ridge: Float) -> Float:
-    """A (c, m, m), each matrix with its ridge (c, 1) on the diagonal; in place if in C order."""
+def _scaled(A: Float, trace: Float, reg: float) -> Float:
+    """A / trace + reg I for A (c, m, m) and its traces (c, 1, 1); in place if A is in C order."""
     A = array_module(A).ascontiguousarray(A)  # whose reshape is a view
+    A /= trace
     c, m, _ = A.shape
-    A.reshape(c, m * m)[:, :: m + 1] += ridge
+    A.reshape(c, m * m)[:, :: m + 1] += reg
     return A
 
 
-def _unregularised(Z: Float) -> Float:
-    """Direction of lim_{r->0} (G + r I)^-1 1, by the eigenvectors of G.
+def _by_eigenvectors(Z: Float, reg: float) -> Float:
+    """Direction of (G + reg trace(G) I)^-1 1, by the eigenvectors of G.
 
-    Where 1 has a part in the null space of G, that part alone: it rebuilds the point exactly with
-    the least norm. Otherwise the pseudo-inverse.
+    What rounding makes of G's zero eigenvalues is no longer small beside such a ridge, and is left
+    out. A ridge below rounding is none: the limit reg -> 0. Where 1 has a part in the null space of
+    G, that is this part alone, which rebuilds the point exactly with the least norm; otherwise the
+    pseudo-inverse.
     """
     xp = array_module(Z)
     k = Z.shape[1]
     values, V = xp.linalg.eigh(Z @ Z.transpose(0, 2, 1))
-    null = values <= k * EPS * values.max(axis=1, keepdims=True)
+    largest = values.max(axis=1, keepdims=True)
+    null = values <= xp.maximum(k * EPS * largest, TINY)
+    values = xp.where(null, 0.0, values / xp.where(largest > TINY, largest, 1.0))
     along = V.sum(axis=1)  # V^T 1
-    null_part = xp.where(null, along, 0.0)
-    exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
-    regular = xp.where(null, 0.0, along / xp.where(null, 1.0, values))
-    coefficients = xp.where(exact[:, None], null_part, regular)
+    if reg > k * EPS:
+        trace = values.sum(axis=1, keepdims=True)
+        coefficients = along / (values + reg * xp.where(trace > 0, trace, 1.0))
+    else:
+        null_part = xp.where(null, along, 0.0)
+        exact = (null_part * null_part).sum(axis=1) > k * np.sqrt(EPS)
+        regular = xp.where(null, 0.0, along / xp.where(null, 1.0, values))
+        coefficients = xp.where(exact[:, None], null_part, regular)
     return (V @ coefficients[:, :, None])[:, :, 0]
 
 

@@ -8,7 +8,8 @@ k <= 32                      one kernel, 2 to 16 lanes a point
 k <= 128                     one kernel, a block a point, if the device has the shared memory (k =
                              128 in float64 takes 75 KiB; compute capability 7.5 has 64)
 beyond                       :func:`local_weights`: batched matrix products and solutions (cuBLAS)
-reg = 0 and k > d            the same: all Gram matrices are singular, which takes eigenvectors
+reg < 1e-8                   the same: a Gram matrix that is singular, as all are where k > d, takes
+                             eigenvectors (reg = 0 and k <= d: only those that a kernel marks)
 points that a kernel marks   the same: a pivot lost in rounding, a trace or ridge out of range
 ===========================  ======================================================================
 
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from lle_gpu.constraints import Constraints
+from lle_gpu.constraints.cpu.standard import LEAST_SOLVED
 from lle_gpu.constraints.cpu.standard import local_weights as weights_of
 from lle_gpu.constraints.gpu.local import differences, kernel_index, with_point
 from lle_gpu.cuda import REALS, cupy, kernel, register
@@ -199,7 +201,7 @@ def _write_weights(out: Any, points: Any, X: Any, index: Any, reg: float) -> Non
     fits = k <= LANE_BOUNDS[-1] or (
         k <= BLOCK_BOUND and _block_bytes(k, arithmetic.itemsize) <= shared_memory_limit()
     )
-    if not fits or (reg == 0 and k > d):
+    if not fits or (reg < LEAST_SOLVED and (reg > 0 or k > d)):
         _write_slowly(out, points, X, index, reg)
         return
 
