@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import functools
 import importlib
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
