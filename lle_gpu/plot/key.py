@@ -217,5 +217,5 @@ def _draw_legend(colours: Colours, form: _Form, where: Any, **place: Any) -> Any
 
 def _inches(artist: Any) -> tuple[float, float]:
     box = artist.get_window_extent()
-    dpi = artist.get_figure(root=True).dpi
+    dpi = artist.figure.dpi
     return box.width / dpi, box.height / dpi
