@@ -259,6 +259,34 @@ class TestBelowTheRoundingOfM:
         assert not two.spectrum_.converged
         assert "dense SVD" in one.spectrum_.solver
 
+    @pytest.mark.parametrize("solver", ["auto", "arpack", "davidson", "chebyshev"])
+    def test_nor_with_a_square_f(self, solver):
+        """With next to no ridge, linear projections of X are solutions up to 1e-13."""
+        X = make_manifold("swiss-roll", 400)
+        shuffled = np.random.default_rng(1).permutation(len(X))
+        parameters = {"n_neighbors": 12, "reg": 1e-12, "eigen_solver": solver}
+        with pytest.warns(ConvergenceWarning):
+            one = LocallyLinearEmbedding(**parameters).fit(X)
+            two = LocallyLinearEmbedding(**parameters).fit(X[shuffled])
+        assert reference.sine(one.embedding_[shuffled], two.embedding_) > 1e-6
+        assert not one.spectrum_.converged
+        assert not two.spectrum_.converged
+
+    @pytest.mark.parametrize("d", [2, 3])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_a_tiny_value_does_not_hide_the_others(self, seed, d):
+        """sigma_1 is 1e-11, and the rounding in the inverse as large as 1 / sigma_3^2."""
+        X = np.random.default_rng(seed).uniform(size=(260, 3)) * [1e6, 1, 1e-3]
+        c = cpu.standard(X, reference.neighbors(X, 12), d, reg=1e-9)
+        values, V = reference.spectrum(stack(c).toarray())
+        assert 1e-12 < values[0] < 1e-10 < 1e7 * values[0] < values[d]
+        model = LocallyLinearEmbedding(
+            n_neighbors=12, n_components=d, reg=1e-9, eigen_solver="arpack"
+        ).fit(X)
+        assert model.spectrum_.converged
+        assert reference.sine(V[:, :d], model.embedding_) <= 1e-6
+        np.testing.assert_allclose(model.spectrum_.values, values[:d], rtol=1e-4)
+
     @pytest.mark.filterwarnings("ignore::lle_gpu.DisconnectedGraphWarning")
     def test_the_dense_solver_is_not_its_own_way_out(self):
         X, parameters = self.nearly_equal_points()
@@ -307,6 +335,18 @@ class TestNullSpace:
         np.testing.assert_allclose(model.spectrum_.values, reference_values[:3], atol=1e-12)
         # The first coordinate is constant on each cluster.
         assert np.ptp(model.embedding_[:150, 0]) < 1e-6
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    @pytest.mark.parametrize("solver", ["arpack", "chebyshev", "dense"])
+    def test_more_points_without_constraints_than_coordinates(self, solver):
+        """The first value left out is that of a null vector, and so there is no gap."""
+        X = np.random.default_rng(0).normal(size=(268, 21))
+        X[:5, 0] += 1e4
+        spectrum = LocallyLinearEmbedding(
+            n_neighbors=8, method="hessian", eigen_solver=solver
+        ).fit(X).spectrum_  # fmt: skip
+        assert spectrum.n_null > 3
+        assert spectrum.gap == 0
 
     def test_more_classes_than_coordinates(self):
         X = np.concatenate([make_manifold("s-curve", 60, seed) + 100 * seed for seed in range(5)])

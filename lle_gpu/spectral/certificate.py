@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from lle_gpu.cuda.arrays import array_module, to_host
 from lle_gpu.exceptions import warn_user
-from lle_gpu.spectral.problem import NULL_TOL, RESIDUAL_TOL, Problem
+from lle_gpu.spectral.problem import RESIDUAL_TOL, Problem
 from lle_gpu.spectral.spectrum import Solution, Spectrum
 from lle_gpu.spectral.toolbox import Toolbox
 
@@ -44,11 +44,10 @@ def certified(problem: Problem, solution: Solution) -> tuple[Float, Spectrum]:
     gap = float("nan")
     if len(next_values):
         last, following = float(values[-1]), float(next_values[0])
-        is_null = following <= NULL_TOL * norm  # differences among null vectors are rounding
-        gap = 0.0 if is_null else max(following - last, 0.0) / following
-    found_null = 1 + int((np.append(values, next_values) <= NULL_TOL * norm).sum())
-    known_null = len(problem.classes) if problem.square else 1 + len(problem.unheld)
-    n_null = max(known_null, found_null)
+        # Differences among null vectors are rounding.
+        gap = 0.0 if problem.is_null(following) else max(following - last, 0.0) / following
+    found_null = 1 + int((np.append(values, next_values) <= problem.null_value).sum())
+    n_null = max(problem.known_nullity, found_null)
     if not failure and not (residuals <= RESIDUAL_TOL).all():
         failure = f"the residuals are above {RESIDUAL_TOL:.0e}"
     spectrum = Spectrum(values, residuals, gap, n_null, not failure, description, n_iter)

@@ -22,12 +22,15 @@ from lle_gpu.spectral.toolbox import Inverse
 __all__ = ["iterate"]
 
 Float = NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
 # ||F^T F v - sigma^2 v|| / ||F||^2 where a last step of inverse iteration could not improve
 # anything.
 POLISHED = 1e-14
 # Largest accepted |theta sigma^2 - 1|, theta the eigenvalue of the inverse that was used and sigma
 # measured through F. Beyond, the inverse is not that of M: its rounding is larger than sigma^2.
 UNRESOLVED = 0.1
+# Vectors whose theta is at least this part of the first are as right as that, but for three digits.
+LEADING = 1e-3
 # The most vectors beyond the wanted ones that are refined, to be sure that none is left out.
 GUARDS = 12
 
@@ -54,11 +57,19 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
     xp = array_module(null)
     description = f"shift-invert, {inverse.description}"
     n_iter = guards = 0
+    aside = null[:, :0]
     while True:
-        n_wanted = max(q + 1 - null.shape[1], 0)
-        found = _bottom(problem, inverse, null, n_wanted + guards, random)
+        inverse.deflate(null)
+        kept_out = xp.concatenate([null, aside], axis=1)
+        n_wanted = max(q + 1 - kept_out.shape[1], 0)
+        found = _bottom(problem, inverse, kept_out, n_wanted + guards, random)
         n_iter += found.n_steps
         values, vectors = found.values, found.vectors
+        outshining = _outshining(found.theta, n_wanted, max(tol, FINEST)) if problem.square else 0
+        if outshining and found.converged and values[0] > null_value:
+            note(f"{outshining} vectors kept out, whose rounding hides the others")
+            aside = xp.linalg.qr(xp.concatenate([aside, vectors[:, :outshining]], axis=1))[0]
+            continue
         resolved = not (np.abs(found.theta * values**2 - 1)[:n_wanted] > UNRESOLVED).any()
         if not problem.square:
             shift = inverse.shift  # type: ignore[attr-defined]  # an inverse of M has one
@@ -87,7 +98,7 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
             resolved = resolved and _null_error(problem, null, values) <= max(tol, FINEST)
         n_null = int((values <= null_value).sum())  # they ascend: the first ones
         if n_wanted == 0 or n_null == 0:
-            V = xp.concatenate([null[:, 1:], vectors[:, :n_wanted]], axis=1)
+            V = xp.concatenate([kept_out[:, 1:], vectors[:, :n_wanted]], axis=1)
             failure = ""
             if not found.converged:
                 failure = f"max_iter={problem.max_iter} restarts ({n_iter} steps) were not enough"
@@ -99,23 +110,22 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
             return Solution(V, values[n_wanted:], failure, n_iter, description)
         note(f"{n_null} more null vectors")
         null = xp.linalg.qr(xp.concatenate([null, vectors[:, :n_null]], axis=1))[0]
-        null = null[:, : q + 1]
+        null, aside = null[:, : q + 1], aside[:, :0]
 
 
-def _bottom(problem: Problem, inverse: Inverse, null: Float, count: int, random: Any) -> Found:
-    """The ``count`` vectors of smallest sigma beside the null vectors, and the next one.
+def _bottom(problem: Problem, inverse: Inverse, kept_out: Float, count: int, random: Any) -> Found:
+    """The ``count`` vectors of smallest sigma beside those that are kept out, and the next one.
 
     All copies of multiple values are looked for, and sigma is measured through F.
     """
     tools, F, norm = problem.tools, problem.F, problem.norm
-    inverse.deflate(null)
 
     def polish(V: Float) -> tuple[Float, Float]:
         """One true application of the inverse, and Rayleigh-Ritz through F.
 
         It takes out what the iteration's own rounding has left at the upper end of the spectrum.
         """
-        return tools.rayleigh_ritz(F, project(inverse.apply(V), null))
+        return tools.rayleigh_ritz(F, project(inverse.apply(V), kept_out))
 
     run = functools.partial(
         lanczos,
@@ -126,9 +136,9 @@ def _bottom(problem: Problem, inverse: Inverse, null: Float, count: int, random:
         accept=lambda V: bool((polish(V)[0] <= problem.null_value).all()),
     )
     width = min(count + 1, LARGEST_BLOCK)
-    result = run(random.standard_normal((problem.n, width)), count, keep_out=null)
+    result = run(random.standard_normal((problem.n, width)), count, keep_out=kept_out)
     n_steps = result.n_steps
-    if not bool(array_module(null).isfinite(result.vectors).all()):
+    if not bool(array_module(kept_out).isfinite(result.vectors).all()):
         raise ValueError(
             "the iteration on the inverse broke down (not a number). "
             "Try eigen_solver='dense', a larger reg or a larger n_neighbors."
@@ -141,7 +151,7 @@ def _bottom(problem: Problem, inverse: Inverse, null: Float, count: int, random:
     is_null = values[0] <= problem.null_value
     if not found.converged or is_null or not may_lack_copies(values, count, width):
         return found
-    whole = further_copies(run, polish, random, null, found)
+    whole = further_copies(run, polish, random, kept_out, found)
     return replace(whole, n_steps=n_steps + whole.n_steps)
 
 
@@ -153,6 +163,20 @@ def _hidden(values: Float, shift: float, tol: float) -> bool:
     """
     gap = float(values[-1] ** 2 - values[-2] ** 2) if len(values) > 1 else 0.0
     return shift > 0.1 * tol * gap
+
+
+def _outshining(theta: Float, n_wanted: int, tol: float) -> int:
+    """How many leading vectors hide the others, which the inverse of B turns by over ``tol`` / 10.
+
+    The rounding in it is eps theta_1, which counts where sigma_1 is tiny and not null, as of a
+    group of points that is tied weakly to the rest. These vectors are right themselves; once they
+    are kept out, the others are.
+    """
+    leading = int((theta >= LEADING * theta[0]).sum())
+    if leading >= n_wanted:
+        return 0
+    gap = float(theta[n_wanted - 1] - theta[n_wanted]) if len(theta) > n_wanted else 0.0
+    return leading if EPS * float(theta[0]) > 0.1 * tol * gap else 0
 
 
 def _null_error(problem: Problem, null: Float, values: Float) -> float:

@@ -84,6 +84,18 @@ class Problem:
         """Sigma below which a vector counts as a null vector."""
         return NULL_TOL * self.norm
 
+    @property
+    def known_nullity(self) -> int:
+        """How many null vectors there are at least, the constant included, by the graph alone."""
+        return len(self.classes) if self.square else 1 + len(self.unheld)
+
+    def is_null(self, next_value: float) -> bool:
+        """Whether the first value left out is that of a null vector.
+
+        Where more are known than are wanted it is, and may not have been found to the last digit.
+        """
+        return next_value <= self.null_value or self.known_nullity > self.q + 1
+
     def normals(self) -> Any:
         """Random numbers for the start block, the same each time."""
         state = SEED if self.random_state is None else self.random_state

@@ -20,6 +20,7 @@ from lle_gpu.spectral.choice import Plan, choose
 from lle_gpu.spectral.davidson import davidson_bottom_vectors
 from lle_gpu.spectral.inverse_iteration import iterate
 from lle_gpu.spectral.problem import RESIDUAL_TOL, Problem
+from lle_gpu.spectral.refinement import FINEST
 from lle_gpu.spectral.spectrum import Solution, Spectrum
 from lle_gpu.spectral.toolbox import Toolbox
 
@@ -145,7 +146,12 @@ def _follow(problem: Problem, plan: Plan, auto: bool) -> Solution:
     def run(name: str, reason: str) -> Solution:
         note(f"solver: {name} ({reason})")
         solution = solvers[name](problem)
-        return solution._replace(description=f"{solution.description}, {reason}")
+        failure = solution.failure
+        if name == "dense" or problem.square:  # else the refinement through F has seen to it
+            tol = problem.tol if name == "dense" else max(problem.tol, FINEST)
+            failure = failure or _turned_by_rounding(problem, solution, tol)
+        description = f"{solution.description}, {reason}"
+        return solution._replace(failure=failure, description=description)
 
     solution, broken = None, ""
     try:
@@ -221,7 +227,11 @@ def _davidson(problem: Problem, plan: Plan) -> Solution:
             basis_bytes=problem.davidson_basis_bytes,
             allowed=plan.worth / tools.speeds().product,
         )
-    return solution._replace(description=f"{solution.description}, {plan.reason}")
+    tol = max(problem.tol, FINEST)
+    return solution._replace(
+        failure=solution.failure or _turned_by_rounding(problem, solution, tol),
+        description=f"{solution.description}, {plan.reason}",
+    )
 
 
 def _chebyshev(problem: Problem) -> Solution:
@@ -250,21 +260,27 @@ def _chebyshev(problem: Problem) -> Solution:
 
 
 def _dense(problem: Problem) -> Solution:
-    """All of them, and the bottom ones taken.
-
-    Rounding turns the vectors by eps ||F|| over the gap behind them. Where that is no gap, within a
-    multiple value or among null vectors, any will do.
-    """
+    """All of them, and the bottom ones taken."""
     with stage("dense", problem.F.shape[0]):
         V, next_values = problem.tools.dense(problem.F, problem.norm, problem.q)
-    failure = ""
-    if len(next_values) and next_values[0] > problem.null_value:
-        following = float(next_values[0])
-        gap = following - float(problem.tools.rayleigh_ritz(problem.F, V)[0][-1])
-        error = EPS * problem.norm / gap if gap > 0 else float("inf")
-        if error > problem.tol and gap > problem.tol * following:
-            failure = (
-                f"the next singular value, {following:.1e}, is so near that rounding, "
-                f"{EPS * problem.norm:.1e}, turns the vectors by {error:.0e}"
-            )
-    return Solution(V, next_values, failure, 0, "dense SVD of F")
+    return Solution(V, next_values, "", 0, "dense SVD of F")
+
+
+def _turned_by_rounding(problem: Problem, solution: Solution, tol: float) -> str:
+    """Say so, if the rounding of F turns the vectors by more than ``tol``, whoever found them.
+
+    By eps ||F|| over the gap behind them. Where that is no gap, within a multiple value or among
+    null vectors, any will do.
+    """
+    next_values = solution.next_values
+    if len(next_values) == 0 or problem.is_null(next_values[0]):
+        return ""
+    following = float(next_values[0])
+    gap = following - float(problem.tools.rayleigh_ritz(problem.F, solution.vectors)[0][-1])
+    error = EPS * problem.norm / gap if gap > 0 else float("inf")
+    if error <= tol or gap <= tol * following:
+        return ""
+    return (
+        f"the next singular value, {following:.1e}, is so near that rounding, "
+        f"{EPS * problem.norm:.1e}, turns the vectors by {error:.0e}"
+    )
