@@ -20,6 +20,14 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
+def own_numbers(request):
+    """A module's RNG begins anew for each test, whatever ran before it, or in another process."""
+    for generator in (getattr(request.module, name, None) for name in ("RNG", "rng")):
+        if isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
 def no_mkl(request, monkeypatch):
     """SuperLU, which everyone has, makes the factors; tests marked ``mkl`` may have MKL's."""
     if not request.node.get_closest_marker("mkl"):

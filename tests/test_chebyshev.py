@@ -360,7 +360,7 @@ class TestNullVectors:
 
     def test_small_is_not_null(self):
         # Two clusters that hang together by one point's neighbours: a value far below the next.
-        X = RNG.normal(size=(300, 2))
+        X = np.random.default_rng(3).normal(size=(300, 2))
         index = reference.neighbors(np.r_[X[:150], X[150:] + 100], 8)
         index[0, 0], index[299, 0] = 299, 0
         V, spectrum, values, true = solve(X, 8, "standard", 2, index=index)
