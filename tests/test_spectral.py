@@ -348,6 +348,19 @@ class TestNullSpace:
         assert spectrum.n_null > 3
         assert spectrum.gap == 0
 
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    @pytest.mark.parametrize("solver", ["arpack", "dense"])
+    def test_a_null_vector_that_is_left_out(self, solver):
+        """Beside as many as are wanted: M's rounding hides that its value is none."""
+        X = 1e-3 * np.random.default_rng(0).normal(size=(210, 3))
+        X[:, 0] += np.arange(210) // 6
+        spectrum = LocallyLinearEmbedding(
+            n_neighbors=4, n_components=3, method="modified", eigen_solver=solver
+        ).fit(X).spectrum_  # fmt: skip
+        assert spectrum.converged
+        assert spectrum.n_null == 5
+        assert spectrum.gap == 0
+
     def test_more_classes_than_coordinates(self):
         X = np.concatenate([make_manifold("s-curve", 60, seed) + 100 * seed for seed in range(5)])
         with pytest.warns(DisconnectedGraphWarning, match="5 closed classes"):

@@ -73,7 +73,9 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
         resolved = not (np.abs(found.theta * values**2 - 1)[:n_wanted] > UNRESOLVED).any()
         if not problem.square:
             shift = inverse.shift  # type: ignore[attr-defined]  # an inverse of M has one
-            if n_wanted and values[0] > null_value and _hidden(values[: n_wanted + 1], shift, tol):
+            # Beside as many null vectors as are wanted the next value is all that is looked for.
+            n_looked_for = max(n_wanted, 1)
+            if values[0] > null_value and _hidden(values[: n_looked_for + 1], shift, tol):
                 refined = refine(
                     tools,
                     F,
@@ -82,16 +84,16 @@ def iterate(problem: Problem, inverse: Inverse) -> Solution:
                     vectors,
                     found.theta,
                     shift=shift,
-                    n_wanted=n_wanted,
+                    n_wanted=n_looked_for,
                     keep_out=null,
                     tol=tol,
                     residual_tol=POLISHED * norm**2,
                 )
                 n_iter += refined.n_steps
                 values, vectors = refined.values, refined.vectors
-                resolved = refined.converged and refined.complete
+                resolved = n_wanted == 0 or (refined.converged and refined.complete)
                 room = guards < GUARDS and 3 * (n_wanted + guards + 1) < problem.n
-                if not refined.complete and found.converged and room:
+                if not resolved and not refined.complete and found.converged and room:
                     guards = min(2 * guards + 4, GUARDS)
                     note(f"{guards} vectors more, since the rounding of M mixes them")
                     continue
