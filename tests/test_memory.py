@@ -24,6 +24,7 @@ from lle_gpu.constraints.cpu.assemble import gram
 from lle_gpu.memory import available_memory, parse_memory, readable
 from lle_gpu.neighbors.graph import closed_classes
 from lle_gpu.spectral import chebyshev, cpu, solve
+from lle_gpu.spectral.cpu import shift_invert
 from lle_gpu.spectral.cpu.products import row_block
 from lle_gpu.spectral.problem import Problem, _gram_nonzeros
 
@@ -478,7 +479,7 @@ class TestGoingOver:
         def fails(*_):
             raise error
 
-        monkeypatch.setattr(cpu, "SquareInverse", fails)
+        monkeypatch.setattr(shift_invert, "SquareInverse", fails)
         model = LocallyLinearEmbedding(n_neighbors=12).fit(self.X)
         assert f"since shift-invert failed: {error}" in model.spectrum_.solver
         assert model.spectrum_.converged

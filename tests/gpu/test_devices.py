@@ -229,7 +229,7 @@ class TestOutOfMemory:
 
     @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
     def test_the_other_solver_is_tried(self, monkeypatch, error):
-        problem = type("Problem", (), {"n": 10_000})()
+        problem = type("Problem", (), {"n": 10_000, "square": False})()
         answer = solve.Solution(None, np.array([1.0]), "", 0, "filter")
         monkeypatch.setattr(solve, "_shift_invert", raiser(error))
         monkeypatch.setattr(solve, "_chebyshev", lambda _: answer)
