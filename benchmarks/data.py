@@ -9,6 +9,7 @@ from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from lle_gpu.datasets import load
@@ -16,8 +17,9 @@ from lle_gpu.datasets import load
 __all__ = ["DATA", "Points", "missing_data", "points"]
 
 Float = NDArray[np.float64]
-# Points (n, n_features), and their isometric coordinates (n, 2) if there are such.
-Points = tuple[Float, Float | None]
+# Points (n, n_features), sparse where most of it is zero, and their isometric coordinates (n, 2) if
+# there are such.
+Points = tuple[Float | sp.csr_array, Float | None]
 
 # Grey values are whole numbers, so that distances tie and the k-th neighbour is a matter of taste.
 # This much noise (of 16, or of 255) makes the neighbours, and so the answer, unique.
@@ -26,6 +28,9 @@ GREY_NOISE = 0.01
 NEAR = 1e-8
 # The bridge between two clusters: points in single file.
 BRIDGE_POINTS = 40
+# Documents: their words lie on a sheet, (rows, columns), and each has some that are about as near.
+SHEET = (400, 500)
+WORDS, NEARNESS = 30, 0.015
 
 
 def points(name: str, n: int, seed: int = 0) -> Points:
@@ -41,7 +46,7 @@ def points(name: str, n: int, seed: int = 0) -> Points:
 
     Returns
     -------
-    X : ndarray of shape (n, n_features)
+    X : ndarray or csr_array of shape (n, n_features)
     truth : ndarray of shape (n, 2), or None
 
     Raises
@@ -50,8 +55,8 @@ def points(name: str, n: int, seed: int = 0) -> Points:
         If the data cannot have n points.
     """
     X, truth = DATA[name](n, seed)
-    if len(X) != n:
-        raise ValueError(f"{name} cannot have {n} points: use {len(X)}")
+    if X.shape[0] != n:
+        raise ValueError(f"{name} cannot have {n} points: use {X.shape[0]}")
     return X, truth
 
 
@@ -101,6 +106,18 @@ def _cube(dimension: int) -> Callable[[int, int], Points]:
         return np.random.default_rng(seed).uniform(size=(n, dimension)), None
 
     return make
+
+
+def _documents(n: int, seed: int) -> Points:
+    """Sparse: how often each of 200,000 words is in a document whose words lie around one place."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(size=(n, 1, 2))
+    near = (place + NEARNESS * rng.standard_normal((n, WORDS, 2))) % 1
+    row, column = (near * SHEET).astype(np.int64).transpose(2, 0, 1)
+    word = (row * SHEET[1] + column).ravel()
+    document = np.repeat(np.arange(n), WORDS)
+    counts = sp.coo_array((np.ones(len(word)), (document, word)), shape=(n, SHEET[0] * SHEET[1]))
+    return counts.tocsr(), None
 
 
 # The hard ones
@@ -163,6 +180,7 @@ DATA: dict[str, Callable[[int, int], Points]] = {
     "cube-3d": _cube(3),
     "cube-5d": _cube(5),
     "cube-10d": _cube(10),
+    "documents": _documents,
     "near-duplicates": _near_duplicates,
     "ring": _ring,
     "sphere": _sphere,

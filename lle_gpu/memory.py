@@ -36,6 +36,7 @@ from lle_gpu.neighbors.products import BLOCK_BYTES as FLOAT32_BLOCK_BYTES
 __all__ = [
     "DENSE_MAX_POINTS",
     "FIXED",
+    "SOLVERS",
     "MemoryEstimate",
     "available_memory",
     "check_memory",
@@ -46,6 +47,8 @@ __all__ = [
     "readable",
 ]
 
+# What computes the bottom vectors, each with a need of its own; "auto" chooses among them.
+SOLVERS = ("auto", "dense", "shift-invert", "arpack", "davidson", "chebyshev")
 UNITS = {"": 1, "B": 1}
 UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)}
 UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", start=1)}
@@ -147,8 +150,8 @@ def estimate_memory(
     Raises
     ------
     ValueError
-        For a method, an algorithm or a device that does not exist, numbers that are not whole or
-        less than 1, sparse X on a GPU, or a shape that is not two numbers.
+        For a method, a solver, an algorithm or a device that does not exist, numbers that are not
+        whole or less than 1, sparse X on a GPU, or a shape that is not two numbers.
 
     Examples
     --------
@@ -169,6 +172,7 @@ def estimate_memory(
             raise ValueError(f"{name}={number!r} must be a whole number of at least 1")
     for name, value, known in (
         ("method", method, METHODS),
+        ("eigen_solver", eigen_solver, SOLVERS),
         ("neighbors_algorithm", neighbors_algorithm, ALGORITHMS),
     ):
         if value not in known:

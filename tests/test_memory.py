@@ -87,6 +87,8 @@ def test_the_estimate_grows_with_every_size():
         least(method="lle")
     with pytest.raises(ValueError, match="neighbors_algorithm='brut' is not known; .*'brute'"):
         estimate_memory((1000, 50), neighbors_algorithm="brut")
+    with pytest.raises(ValueError, match="eigen_solver='dens' is not known; .*'dense'"):
+        estimate_memory((1000, 50), eigen_solver="dens")
     for name, sizes in (
         ("n_neighbors", {"k": True}),
         ("n_neighbors", {"k": 2.5}),

@@ -20,8 +20,7 @@ What a device brings, named in :mod:`lle_gpu.spectral.toolbox` and bound to ``bo
 
 from __future__ import annotations
 
+from lle_gpu.memory import SOLVERS
 from lle_gpu.spectral.spectrum import Spectrum
 
 __all__ = ["SOLVERS", "Spectrum"]
-
-SOLVERS = ("auto", "dense", "shift-invert", "arpack", "davidson", "chebyshev")
