@@ -224,7 +224,7 @@ def _cases() -> list[Case]:
             d=2,
             opponents=(),
             options=(("disconnected", "bridge"),),
-            alone="no other library takes sparse points; dense they are 32 GB",
+            alone="neither scikit-learn nor tapkee takes sparse points; dense they are 32 GB",
         ),
     ]
     # tapkee's Python module cannot place new points.

@@ -28,9 +28,10 @@ GREY_NOISE = 0.01
 NEAR = 1e-8
 # The bridge between two clusters: points in single file.
 BRIDGE_POINTS = 40
-# Documents: their words lie on a sheet, (rows, columns), and each has some that are about as near.
-SHEET = (400, 500)
-WORDS, NEARNESS = 30, 0.015
+# Documents: each cell of a torus, (rows, columns), is a word; a document has so many, normally
+# distributed around its place with this deviation, as a fraction of the sides.
+VOCABULARY = (400, 500)
+WORDS, DEVIATION = 30, 0.015
 
 
 def points(name: str, n: int, seed: int = 0) -> Points:
@@ -109,14 +110,15 @@ def _cube(dimension: int) -> Callable[[int, int], Points]:
 
 
 def _documents(n: int, seed: int) -> Points:
-    """Sparse: how often each of 200,000 words is in a document whose words lie around one place."""
+    """Sparse: how often each of 200,000 words is in each document."""
     rng = np.random.default_rng(seed)
     place = rng.uniform(size=(n, 1, 2))
-    near = (place + NEARNESS * rng.standard_normal((n, WORDS, 2))) % 1
-    row, column = (near * SHEET).astype(np.int64).transpose(2, 0, 1)
-    word = (row * SHEET[1] + column).ravel()
+    near = place + DEVIATION * rng.standard_normal((n, WORDS, 2))
+    cells = np.floor(near * VOCABULARY).astype(np.int64) % VOCABULARY
+    word = (cells[..., 0] * VOCABULARY[1] + cells[..., 1]).ravel()
     document = np.repeat(np.arange(n), WORDS)
-    counts = sp.coo_array((np.ones(len(word)), (document, word)), shape=(n, SHEET[0] * SHEET[1]))
+    shape = (n, math.prod(VOCABULARY))
+    counts = sp.coo_array((np.ones(len(word)), (document, word)), shape=shape)
     return counts.tocsr(), None
 
 

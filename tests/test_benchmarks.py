@@ -401,9 +401,12 @@ class TestCases:
             pytest.skip(data.missing_data(case.data))
         loaded = case.load()
         assert loaded.X.shape[0] == case.n and loaded.new.shape[0] == case.n_new
-        first, second = (X.toarray() if issparse(X) else X for X in (loaded.X, case.load().X))
-        assert first.dtype == np.float64 and np.isfinite(first).all()
-        assert np.array_equal(first, second)
+        first, second = (
+            (X.data, X.indices, X.indptr) if issparse(X) else (X,)
+            for X in (loaded.X, case.load().X)
+        )
+        assert first[0].dtype == np.float64 and np.isfinite(first[0]).all()
+        assert all(map(np.array_equal, first, second))
         if loaded.truth is not None:
             assert len(loaded.truth) == (case.n_new or case.n)
 
